@@ -1,0 +1,101 @@
+//! Bucket arithmetic: which bucket a latency falls into, and where each bucket ends.
+//!
+//! Buckets are those of a Prometheus native histogram of schema 2: bucket i ends at 2^(i/4) seconds, inclusive, so that
+//! one of ours maps one to one onto one of theirs (https://prometheus.io/docs/specs/native_histograms/). A latency is an
+//! integer of nanoseconds, so comparing it with the bound's floor is exact.
+
+/// Number of buckets: 127 with an upper bound, and one for everything above.
+pub const N_BUCKETS: usize = 128;
+
+/// Schema index of the first bucket's upper bound: 2^(-103/4) s, 17 ns. The last bound is 2^(23/4) s, 53 s.
+pub const FIRST_SCHEMA_INDEX: i32 = -103;
+
+/// 2^(n/4) for n in 0..4, in units of 2^-64, rounded down.
+const QUARTER_POWERS: [u128; 4] =
+    [0x1_0000_0000_0000_0000, 0x1_306f_e0a3_1b71_52de, 0x1_6a09_e667_f3bc_c908, 0x1_ae89_f995_ad3a_d5e8];
+
+/// Upper bounds in nanoseconds; the last bucket has none, which `u64::MAX` stands for.
+static UPPER_BOUNDS_NS: [u64; N_BUCKETS] = upper_bounds();
+
+const fn upper_bounds() -> [u64; N_BUCKETS] {
+    let mut bounds = [u64::MAX; N_BUCKETS];
+    let mut bucket = 0;
+    while bucket < N_BUCKETS - 1 {
+        let schema_index = FIRST_SCHEMA_INDEX + bucket as i32;
+        let scaled = 1_000_000_000 * QUARTER_POWERS[schema_index.rem_euclid(4) as usize];
+        bounds[bucket] = (scaled >> (64 - schema_index.div_euclid(4))) as u64;
+        bucket += 1;
+    }
+    bounds
+}
+
+/// The bucket of a latency of `ns` nanoseconds: the first one whose upper bound is not below it. Less than
+/// [`N_BUCKETS`] for every `ns`.
+///
+/// The search has seven steps and no branch: the verifier would follow both sides of each, 128 paths for one call.
+/// `ns` has to be below 2^63, which is 292 years.
+#[inline(always)]
+pub fn bucket_of(ns: u64) -> usize {
+    let mut bucket: usize = 0;
+    let mut step = N_BUCKETS / 2;
+    while step > 0 {
+        // SAFETY: `bucket` is the sum of distinct larger powers of two below N_BUCKETS, so that
+        // `bucket + step - 1` is at most N_BUCKETS - 2.
+        let bound = unsafe { *UPPER_BOUNDS_NS.as_ptr().add(bucket + step - 1) };
+        bucket += step * (bound.wrapping_sub(ns) >> 63) as usize;
+        step /= 2;
+    }
+    bucket
+}
+
+/// The inclusive upper bound of `bucket` in nanoseconds, `None` for the last one and beyond.
+pub fn upper_bound_ns(bucket: usize) -> Option<u64> {
+    (bucket < N_BUCKETS - 1).then(|| UPPER_BOUNDS_NS[bucket])
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use num_bigint::BigUint;
+
+    use super::*;
+
+    #[test]
+    fn a_latency_on_a_bound_is_inside_and_one_above_it_is_in_the_next_bucket() {
+        for bucket in 0..N_BUCKETS - 1 {
+            let bound = upper_bound_ns(bucket).expect("only the last bucket has no bound");
+            assert_eq!(bucket_of(bound), bucket);
+            assert_eq!(bucket_of(bound + 1), bucket + 1);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_range_have_a_bucket() {
+        assert_eq!(bucket_of(0), 0);
+        assert_eq!(bucket_of((1 << 63) - 1), N_BUCKETS - 1);
+        assert_eq!(upper_bound_ns(N_BUCKETS - 1), None);
+        assert_eq!(upper_bound_ns(usize::MAX), None);
+    }
+
+    #[test]
+    fn bounds_are_the_floor_of_prometheus_schema_2_bounds() {
+        // bound = floor(2^(i/4) * 1e9)  <=>  bound^4 <= 2^i * 1e36 < (bound + 1)^4
+        for bucket in 0..N_BUCKETS - 1 {
+            let bound = upper_bound_ns(bucket).expect("bounded");
+            let schema_index = FIRST_SCHEMA_INDEX + bucket as i32;
+            let shift_up = schema_index.max(0) as u32;
+            let shift_down = (-schema_index).max(0) as u32;
+            let exact = BigUint::from(10u32).pow(36) << shift_up;
+            assert!(BigUint::from(bound).pow(4) << shift_down <= exact, "bucket {bucket}");
+            assert!(BigUint::from(bound + 1).pow(4) << shift_down > exact, "bucket {bucket}");
+        }
+    }
+
+    #[test]
+    fn bounds_grow() {
+        for bucket in 1..N_BUCKETS - 1 {
+            assert!(upper_bound_ns(bucket) > upper_bound_ns(bucket - 1));
+        }
+    }
+}

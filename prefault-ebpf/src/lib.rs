@@ -1,0 +1,451 @@
+//! The ABI between the kernel side and the user side of prefault: keys, values, names and the bucket arithmetic.
+//!
+//! Both sides compile this one file. It is pure data and depends on nothing; the maps themselves are in `maps.rs`, and
+//! how userspace interprets the numbers is in prefault-user's `data` folder.
+//!
+//! All times are nanoseconds of CLOCK_MONOTONIC, all sizes bytes. Every counter is cumulative, per CPU, and only grows.
+
+#![no_std]
+
+mod histogram;
+
+pub use histogram::{N_BUCKETS, bucket_of, upper_bound_ns};
+
+/// Names of the maps, each the identifier of its static in `maps.rs`.
+pub mod map {
+    /// Per task: [`super::TaskContext`].
+    pub const CONTEXTS: &str = "CONTEXTS";
+    /// Per CPU and slot: [`super::Ledger`].
+    pub const LEDGERS: &str = "LEDGERS";
+    /// Per CPU, slot and path, at `slot * MAX_PATHS + path`: [`super::PathLedger`].
+    pub const PATH_LEDGERS: &str = "PATH_LEDGERS";
+    /// Per CPU, one element: `[u64; N_LOSSES]`, indexed by [`super::Loss`].
+    pub const LOSSES: &str = "LOSSES";
+    /// [`super::SlotKey`] to its slot number, `u32`.
+    pub const SLOTS: &str = "SLOTS";
+    /// Slot number to [`super::SlotInfo`]; a slot is claimed by inserting here.
+    pub const SLOT_INFO: &str = "SLOT_INFO";
+    /// Ring of [`super::Event`].
+    pub const EVENTS: &str = "EVENTS";
+}
+
+/// Names of the programs, each the identifier of its entry point in `main.rs`.
+pub mod program {
+    /// Entry of a write path, by fentry.
+    pub const ENTER_FENTRY: &str = "enter_fentry";
+    /// Return of a write path, by fexit.
+    pub const LEAVE_FEXIT: &str = "leave_fexit";
+    /// Entry of a write path, by kprobe.
+    pub const ENTER_KPROBE: &str = "enter_kprobe";
+    /// Return of a write path, by kretprobe.
+    pub const LEAVE_KRETPROBE: &str = "leave_kretprobe";
+    /// The call of the prefault.
+    pub const PREFAULT_BEGIN: &str = "prefault_begin";
+    /// The instruction behind the call of the prefault.
+    pub const PREFAULT_END: &str = "prefault_end";
+    /// The call of the copy.
+    pub const COPY_BEGIN: &str = "copy_begin";
+    /// The instruction behind the call of the copy.
+    pub const COPY_END: &str = "copy_end";
+    /// Return of the prefault or of the copy itself, where the kernel allows probing them directly.
+    pub const PREFAULT_RETURN: &str = "prefault_return";
+    /// Return of the copy itself, where the kernel allows probing it directly.
+    pub const COPY_RETURN: &str = "copy_return";
+    /// Reads kernel text for the scan where /proc/kcore cannot be read.
+    pub const READ_TEXT: &str = "read_text";
+}
+
+/// Name of the read-only global that holds [`Config`].
+pub const CONFIG: &str = "CONFIG";
+
+/// Filesystems with a slot of their own.
+pub const N_SLOTS: u32 = 64;
+/// The slot that takes every filesystem beyond [`N_SLOTS`].
+pub const OTHER_SLOT: u32 = N_SLOTS;
+/// Write paths that can be told apart.
+pub const MAX_PATHS: u32 = 32;
+/// Frames of one task: a path inside a path, on a stacked filesystem, twice over.
+pub const MAX_DEPTH: usize = 4;
+/// Bytes of the event ring.
+pub const EVENT_RING_BYTES: u32 = 512 * 1024;
+
+/// What the running kernel looks like and what the user asked for, fixed before the programs are loaded.
+///
+/// The verifier sees these as constants, so that an unused branch is no code at all.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Member offsets, from the running kernel's BTF.
+    pub offsets: Offsets,
+    /// Bit n is set if `iter_type & !iter_type_ignored == n` means user memory (ITER_UBUF, ITER_IOVEC).
+    pub user_iter_types: u32,
+    /// The `iter_type` value of ITER_UBUF, or `u32::MAX` where the kernel has none (before 6.0).
+    pub ubuf_iter_type: u32,
+    /// Bits of `iter_type` that do not belong to the type: the direction, before 5.14.
+    pub iter_type_ignored: u32,
+    /// Which argument of the copy is the number of bytes, counted from 0.
+    pub copy_bytes_argument: u32,
+    /// Which argument of the copy is the iterator, counted from 0.
+    pub copy_iter_argument: u32,
+    /// 1 if the copy leaves the iterator where it was (`iov_iter_copy_from_user_atomic`, before 5.14).
+    pub copy_keeps_iter: u32,
+    /// 1 if the prefault returns 0 or -EFAULT (before 5.16), 0 if it returns the bytes not faulted in.
+    pub prefault_returns_errno: u32,
+    /// 1 to send short copies and failed prefaults through the event ring.
+    pub events: u32,
+    /// 1 to log the programs' rare messages through aya-log.
+    pub verbose: u32,
+}
+
+/// Byte offsets of kernel structure members.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offsets {
+    /// `kiocb.ki_filp`
+    pub kiocb_filp: u32,
+    /// `kiocb.ki_pos`
+    pub kiocb_pos: u32,
+    /// `file.f_mapping`
+    pub file_mapping: u32,
+    /// `address_space.host`
+    pub mapping_host: u32,
+    /// `inode.i_sb`
+    pub inode_sb: u32,
+    /// `inode.i_ino`
+    pub inode_ino: u32,
+    /// `inode.i_rdev`
+    pub inode_rdev: u32,
+    /// `super_block.s_dev`
+    pub sb_dev: u32,
+    /// `super_block.s_type`
+    pub sb_type: u32,
+    /// `super_block.s_id`
+    pub sb_id: u32,
+    /// `file_system_type.name`
+    pub type_name: u32,
+    /// `task_struct.min_flt`
+    pub task_min_flt: u32,
+    /// `task_struct.maj_flt`
+    pub task_maj_flt: u32,
+    /// `iov_iter.iter_type`, or `iov_iter.type` before 5.14
+    pub iter_type: u32,
+    /// `iov_iter.iov_offset`
+    pub iter_offset: u32,
+    /// `iov_iter.count`
+    pub iter_count: u32,
+    /// `iov_iter.ubuf`, `.__iov` or `.iov`: one union
+    pub iter_base: u32,
+    /// Padding, always 0.
+    pub reserved: u32,
+}
+
+/// Latencies of one operation on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Latency {
+    /// Sum of all latencies.
+    pub sum_ns: u64,
+    /// Number of latencies by bucket, see [`bucket_of`].
+    pub buckets: [u64; N_BUCKETS],
+}
+
+/// Writes of one filesystem: calls of a write path's outer function, nested paths counted once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct WriteLedger {
+    /// Writes that returned.
+    pub calls: u64,
+    /// Bytes written, as the write path returned them.
+    pub bytes: u64,
+    /// Writes that returned an error, having written nothing.
+    pub errors: u64,
+    /// Writes, among `calls`, whose source was kernel memory; they have no latency.
+    pub kernel_calls: u64,
+    /// Latencies of the writes from user memory.
+    pub latency: Latency,
+}
+
+/// Prefaults of one filesystem.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct PrefaultLedger {
+    /// Prefaults that returned.
+    pub calls: u64,
+    /// Bytes asked to be faulted in.
+    pub bytes: u64,
+    /// Prefaults of which no byte could be faulted in.
+    pub failed_wholly: u64,
+    /// Prefaults of which some, but not all bytes could be faulted in.
+    pub failed_partly: u64,
+    /// Prefaults that took page faults, all of them minor.
+    pub needed_minor: u64,
+    /// Prefaults that took at least one major page fault.
+    pub needed_major: u64,
+    /// Minor page faults taken inside prefaults.
+    pub minor_faults: u64,
+    /// Major page faults taken inside prefaults.
+    pub major_faults: u64,
+    /// Prefaults, among `calls`, on kernel memory, which return at once; they have no latency.
+    pub kernel_calls: u64,
+    /// Latencies of the prefaults on user memory.
+    pub latency: Latency,
+}
+
+/// Atomic copies of one filesystem.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct CopyLedger {
+    /// Copies that returned.
+    pub calls: u64,
+    /// Bytes asked to be copied.
+    pub bytes_asked: u64,
+    /// Bytes copied.
+    pub bytes_copied: u64,
+    /// Copies that copied nothing of what was asked.
+    pub zero: u64,
+    /// Copies that copied some, but not all of what was asked.
+    pub partial: u64,
+    /// Copies, among `calls`, from kernel memory; they have no latency.
+    pub kernel_calls: u64,
+    /// Bytes, among `bytes_copied`, from kernel memory.
+    pub kernel_bytes: u64,
+    /// Latencies of the copies from user memory.
+    pub latency: Latency,
+}
+
+/// Everything counted for one filesystem on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Ledger {
+    /// Calls of write paths.
+    pub write: WriteLedger,
+    /// Calls of the prefault.
+    pub prefault: PrefaultLedger,
+    /// Calls of the atomic copy.
+    pub copy: CopyLedger,
+}
+
+/// What one write path did for one filesystem on one CPU; the mode is read from it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PathLedger {
+    /// Calls of the path, nested ones included.
+    pub calls: u64,
+    /// Calls whose first copy came after a prefault.
+    pub eager: u64,
+    /// Calls whose first copy came without a prefault.
+    pub on_demand: u64,
+    /// Prefaults called directly by the path.
+    pub prefaults: u64,
+    /// Copies called by the path.
+    pub copies: u64,
+}
+
+/// What identifies a filesystem.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotKey {
+    /// Address of the `file_system_type`.
+    pub fs_type: u64,
+    /// `s_dev` of the superblock, or for a block device file its own device number, as the kernel's `dev_t`
+    /// (major << 20 | minor).
+    pub dev: u32,
+    /// Padding, always 0.
+    pub reserved: u32,
+}
+
+/// Description of a filesystem that has a slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SlotInfo {
+    /// What identifies it.
+    pub key: SlotKey,
+    /// `file_system_type.name`, NUL-terminated.
+    pub fstype: [u8; 32],
+    /// `super_block.s_id`, NUL-terminated.
+    pub id: [u8; 32],
+}
+
+/// Every way to miss something, as an index into the loss counters.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// A write left its path, but its entry was not seen.
+    WriteEnter,
+    /// A write entered its path, but its return was not seen.
+    WriteLeave,
+    /// A prefault returned, but its call was not seen.
+    PrefaultBegin,
+    /// A prefault was called, but its return was not seen.
+    PrefaultEnd,
+    /// A copy returned, but its call was not seen.
+    CopyBegin,
+    /// A copy was called, but its return was not seen.
+    CopyEnd,
+    /// A prefault ran outside any write that was entered.
+    PrefaultOutside,
+    /// A copy ran outside any write that was entered.
+    CopyOutside,
+    /// Bytes that a write returned, but no copy was seen to copy.
+    UncopiedBytes,
+    /// The task's context could not be allocated.
+    NoContext,
+    /// Paths nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+    /// A write whose filesystem could not be read; it is counted under `other`.
+    NoFilesystem,
+    /// An event that found the ring full; its counts are complete.
+    EventDropped,
+    /// Points hit by a task whose write had begun before measuring did.
+    BeforeStart,
+}
+
+/// Number of loss counters.
+pub const N_LOSSES: usize = Loss::BeforeStart as usize + 1;
+
+/// What an [`Event`] reports.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A copy from user memory that returned less than asked.
+    ShortCopy = 1,
+    /// A prefault of user memory that left bytes unfaulted.
+    FailedPrefault = 2,
+}
+
+/// One short copy or failed prefault.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Event {
+    /// When it returned.
+    pub timestamp_ns: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Position in the file of the first byte asked.
+    pub position: u64,
+    /// Bytes asked.
+    pub asked: u64,
+    /// Bytes copied or faulted in.
+    pub done: u64,
+    /// User address of the first byte that was not copied or faulted in, 0 if unknown.
+    pub user_address: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Slot of the filesystem.
+    pub slot: u32,
+    /// Number of the write path.
+    pub path: u32,
+    /// An [`EventKind`].
+    pub kind: u32,
+    /// Padding, always 0.
+    pub reserved: u32,
+    /// Thread name, NUL-terminated.
+    pub comm: [u8; 16],
+}
+
+/// One write path that a task is in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// Stack address at the entry; an inner frame's is lower.
+    pub stack: u64,
+    /// Address of the inode written to.
+    pub inode: u64,
+    /// When the path was entered.
+    pub start_ns: u64,
+    /// `ki_pos` at the entry.
+    pub position: u64,
+    /// `iov_iter.count` at the first prefault or copy.
+    pub iter_count: u64,
+    /// Bytes returned by copying paths inside this frame.
+    pub inner_bytes: u64,
+    /// Bytes copied in this frame and the frames inside it.
+    pub copied: u64,
+    /// Slot of the filesystem.
+    pub slot: u32,
+    /// Number of the path.
+    pub path: u32,
+    /// `frame_flag` bits.
+    pub flags: u32,
+    /// Prefaults called by this frame.
+    pub prefaults: u32,
+    /// Copies called by this frame.
+    pub copies: u32,
+    /// Writes that ended inside this frame and were not counted, being part of it.
+    pub inner_writes: u32,
+}
+
+/// Bits of [`Frame::flags`].
+pub mod frame_flag {
+    /// The frame has called the prefault.
+    pub const PREFAULTED: u32 = 1;
+    /// The frame has called the copy.
+    pub const COPIED: u32 = 2;
+    /// The first copy came after a prefault.
+    pub const EAGER: u32 = 4;
+    /// The source of the write is known.
+    pub const SOURCE_KNOWN: u32 = 8;
+    /// The source of the write is kernel memory.
+    pub const FROM_KERNEL: u32 = 16;
+    /// The frame is part of the write of the frame below it.
+    pub const INNER: u32 = 32;
+    /// A copying path ran in this frame: it is a buffered write.
+    pub const BUFFERED: u32 = 64;
+}
+
+/// Bit of an attach cookie: the path copies, so that each call of it is a buffered write.
+pub const COOKIE_COPIES: u64 = 1 << 32;
+
+/// State of one task.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TaskContext {
+    /// Number of frames in use.
+    pub depth: u32,
+    /// The operation that was called and has not returned: a [`Pending`] value.
+    pub pending: u32,
+    /// When the pending operation was called.
+    pub start_ns: u64,
+    /// Bytes the pending operation was asked for.
+    pub asked: u64,
+    /// Address of the pending operation's iterator.
+    pub iter: u64,
+    /// The task's minor faults when the pending prefault was called.
+    pub min_flt: u64,
+    /// The task's major faults when the pending prefault was called.
+    pub maj_flt: u64,
+    /// The write paths the task is in, outermost first.
+    pub frames: [Frame; MAX_DEPTH],
+}
+
+/// Values of [`TaskContext::pending`].
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// Neither.
+    Nothing = 0,
+    /// The prefault.
+    Prefault = 1,
+    /// The copy.
+    Copy = 2,
+}
+
+// The two sides are compiled for different targets; a difference in layout must not compile.
+const _: () = {
+    assert!(size_of::<Offsets>() == 18 * 4);
+    assert!(size_of::<Config>() == size_of::<Offsets>() + 9 * 4);
+    assert!(size_of::<Latency>() == 8 + 8 * N_BUCKETS);
+    assert!(size_of::<WriteLedger>() == 4 * 8 + size_of::<Latency>());
+    assert!(size_of::<PrefaultLedger>() == 9 * 8 + size_of::<Latency>());
+    assert!(size_of::<CopyLedger>() == 7 * 8 + size_of::<Latency>());
+    assert!(size_of::<Ledger>() == 20 * 8 + 3 * size_of::<Latency>());
+    assert!(size_of::<PathLedger>() == 40);
+    assert!(size_of::<SlotKey>() == 16);
+    assert!(size_of::<SlotInfo>() == 80);
+    assert!(size_of::<Event>() == 88);
+    assert!(size_of::<Frame>() == 80);
+    assert!(size_of::<TaskContext>() == 48 + MAX_DEPTH * size_of::<Frame>());
+    assert!(align_of::<Ledger>() == 8 && align_of::<Event>() == 8 && align_of::<TaskContext>() == 8);
+};
