@@ -25,6 +25,8 @@ pub mod map {
     pub const SLOTS: &str = "SLOTS";
     /// Slot number to [`super::SlotInfo`]; a slot is claimed by inserting here.
     pub const SLOT_INFO: &str = "SLOT_INFO";
+    /// One element of [`super::TEXT_CHUNK_BYTES`]: kernel text read by `READ_TEXT`.
+    pub const TEXT: &str = "TEXT";
     /// Ring of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
 }
@@ -66,6 +68,8 @@ pub const OTHER_SLOT: u32 = N_SLOTS;
 pub const MAX_PATHS: u32 = 32;
 /// Frames of one task: a path inside a path, on a stacked filesystem, twice over.
 pub const MAX_DEPTH: usize = 4;
+/// Bytes of kernel text that one run of [`program::READ_TEXT`] reads.
+pub const TEXT_CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes of the event ring.
 pub const EVENT_RING_BYTES: u32 = 512 * 1024;
 
@@ -93,8 +97,6 @@ pub struct Config {
     pub prefault_returns_errno: u32,
     /// 1 to send short copies and failed prefaults through the event ring.
     pub events: u32,
-    /// 1 to log the programs' rare messages through aya-log.
-    pub verbose: u32,
 }
 
 /// Byte offsets of kernel structure members.
@@ -229,7 +231,9 @@ pub struct Ledger {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PathLedger {
-    /// Calls of the path, nested ones included.
+    /// Times the path was entered; what has not returned of these is in flight, or its return was lost.
+    pub entered: u64,
+    /// Calls of the path that returned, nested ones included.
     pub calls: u64,
     /// Calls whose first copy came after a prefault.
     pub eager: u64,
@@ -435,13 +439,13 @@ pub enum Pending {
 // The two sides are compiled for different targets; a difference in layout must not compile.
 const _: () = {
     assert!(size_of::<Offsets>() == 18 * 4);
-    assert!(size_of::<Config>() == size_of::<Offsets>() + 9 * 4);
+    assert!(size_of::<Config>() == size_of::<Offsets>() + 8 * 4);
     assert!(size_of::<Latency>() == 8 + 8 * N_BUCKETS);
     assert!(size_of::<WriteLedger>() == 4 * 8 + size_of::<Latency>());
     assert!(size_of::<PrefaultLedger>() == 9 * 8 + size_of::<Latency>());
     assert!(size_of::<CopyLedger>() == 7 * 8 + size_of::<Latency>());
     assert!(size_of::<Ledger>() == 20 * 8 + 3 * size_of::<Latency>());
-    assert!(size_of::<PathLedger>() == 40);
+    assert!(size_of::<PathLedger>() == 48);
     assert!(size_of::<SlotKey>() == 16);
     assert!(size_of::<SlotInfo>() == 80);
     assert!(size_of::<Event>() == 88);

@@ -3,5 +3,10 @@
 //! The way through the code: kernel facts -> call sites -> plan -> session -> snapshots -> intervals -> outputs.
 //! ARCHITECTURE.md draws the map; this file only names the modules.
 
+pub mod cli;
+pub mod commands;
 pub mod data;
+pub mod kernel;
 pub mod output;
+pub mod probe;
+pub mod sites;

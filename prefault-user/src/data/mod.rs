@@ -1,1 +1,18 @@
-//! placeholder
+//! The model: raw snapshots as read from the kernel, and everything that is derived from two of them.
+//!
+//! A snapshot holds cumulative counters and nothing computed; an interval is the difference of two. Whatever is shown,
+//! live or at the end, comes from an interval. Nothing here reads, writes, or knows how the counters were obtained.
+
+pub mod histogram;
+pub mod interval;
+pub mod loss;
+pub mod report;
+pub mod snapshot;
+pub mod stats;
+
+pub use histogram::{Bucket, Histogram};
+pub use interval::{Interval, IntervalError};
+pub use loss::{LossEntry, LossReport};
+pub use report::{EventRecord, Report, SiteReport};
+pub use snapshot::{Filesystem, FilesystemCounters, PathCounters, Snapshot, add_ledger, add_path_ledger, zero_ledger};
+pub use stats::{CopyStats, FilesystemInterval, Mode, PathStats, PrefaultStats, WriteStats};

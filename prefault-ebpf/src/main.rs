@@ -1,0 +1,143 @@
+//! Entry points of the BPF programs, one per way of attaching; the work is in `write.rs` and `operation.rs`.
+
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod events;
+mod loss;
+mod maps;
+mod memory;
+mod operation;
+mod slots;
+mod write;
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::pt_regs,
+    helpers::generated::{bpf_get_attach_cookie, bpf_probe_read_kernel},
+    macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint},
+    programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
+};
+use prefault_ebpf::{Pending, TEXT_CHUNK_BYTES};
+
+use crate::{
+    maps::config,
+    memory::{Typed, Untyped},
+};
+
+#[fentry]
+fn enter_fentry(ctx: FEntryContext) -> u32 {
+    // The context of a trampoline is on the stack of the task.
+    let stack = ctx.as_ptr() as u64;
+    write::enter::<Typed, _>(&ctx, ctx.arg(0), stack, cookie_of(&ctx));
+    0
+}
+
+#[fexit]
+fn leave_fexit(ctx: FExitContext) -> u32 {
+    if let Ok(result) = ctx.ret::<u64>() {
+        write::leave(cookie_of(&ctx), result as i64);
+    }
+    0
+}
+
+#[kprobe]
+fn enter_kprobe(ctx: ProbeContext) -> u32 {
+    let Some(kiocb) = ctx.arg::<*const u8>(0) else { return 0 };
+    // SAFETY: the registers of a kprobe are readable.
+    let stack = unsafe { (*ctx.regs).rsp };
+    write::enter::<Untyped, _>(&ctx, kiocb, stack, cookie_of(&ctx));
+    0
+}
+
+#[kretprobe]
+fn leave_kretprobe(ctx: RetProbeContext) -> u32 {
+    write::leave(cookie_of(&ctx), ctx.ret::<u64>() as i64);
+    0
+}
+
+#[kprobe]
+fn prefault_begin(ctx: ProbeContext) -> u32 {
+    // fault_in_iov_iter_readable(i, bytes) and iov_iter_fault_in_readable(i, bytes)
+    if let (Some(iter), Some(asked)) = (ctx.arg(0), ctx.arg(1)) {
+        operation::begin(Pending::Prefault, asked, iter);
+    }
+    0
+}
+
+#[kprobe]
+fn prefault_end(ctx: ProbeContext) -> u32 {
+    operation::end_prefault(result_of(ctx.regs));
+    0
+}
+
+#[kprobe]
+fn copy_begin(ctx: ProbeContext) -> u32 {
+    // Volatile: choosing the register to load from would be arithmetic on the context, which the verifier refuses.
+    // SAFETY: the registers of a kprobe are readable.
+    let [second, third, fourth] = unsafe {
+        let regs = ctx.regs;
+        [&raw const (*regs).rsi, &raw const (*regs).rdx, &raw const (*regs).rcx].map(|register| register.read_volatile())
+    };
+    let asked = if config!(copy_bytes_argument) == 2 { third } else { fourth };
+    let iter = if config!(copy_iter_argument) == 3 { fourth } else { second };
+    operation::begin(Pending::Copy, asked, iter);
+    0
+}
+
+#[kprobe]
+fn copy_end(ctx: ProbeContext) -> u32 {
+    operation::end_copy(result_of(ctx.regs));
+    0
+}
+
+#[kretprobe]
+fn prefault_return(ctx: RetProbeContext) -> u32 {
+    operation::end_prefault(ctx.ret());
+    0
+}
+
+#[kretprobe]
+fn copy_return(ctx: RetProbeContext) -> u32 {
+    operation::end_copy(ctx.ret());
+    0
+}
+
+/// Copies `arg(1)` bytes of kernel memory at `arg(0)` into the map TEXT; run by userspace, attached to nothing.
+#[raw_tracepoint]
+fn read_text(ctx: RawTracePointContext) -> i32 {
+    let address: u64 = ctx.arg(0);
+    let length: u64 = ctx.arg(1);
+    let Some(chunk) = maps::TEXT.get_ptr_mut(0) else { return -1 };
+    if length > TEXT_CHUNK_BYTES as u64 {
+        return -1;
+    }
+    // SAFETY: the length was checked against the map value, and the helper checks the address.
+    unsafe { bpf_probe_read_kernel(chunk.cast(), length as u32, address as *const _) as i32 }
+}
+
+/// What userspace attached with this point.
+#[inline(always)]
+fn cookie_of<C: EbpfContext>(ctx: &C) -> u64 {
+    // SAFETY: the context is that of the running program.
+    unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
+}
+
+/// The return register, as it stands behind a call.
+#[inline(always)]
+fn result_of(regs: *mut pt_regs) -> u64 {
+    // SAFETY: the registers of a kprobe are readable.
+    unsafe { (*regs).rax }
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel reads it: helpers that read kernel memory are for GPL programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,133 @@
+//! All maps and globals of the programs, sized from the constants of the ABI.
+
+use aya_ebpf::{
+    bindings::{
+        BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE, task_struct,
+    },
+    helpers::generated::bpf_task_storage_get,
+    macros::{btf_map, map},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use prefault_ebpf::{
+    Config, EVENT_RING_BYTES, Ledger, MAX_PATHS, N_LOSSES, N_SLOTS, PathLedger, SlotInfo, SlotKey, TEXT_CHUNK_BYTES,
+    TaskContext,
+};
+
+/// Facts of the running kernel and options, set by userspace before loading.
+///
+/// Each member is read on its own and volatile: the compiler must not assume the zeros it sees here, and the verifier
+/// treats the read as a constant.
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = Config {
+    offsets: prefault_ebpf::Offsets {
+        kiocb_filp: 0,
+        kiocb_pos: 0,
+        file_mapping: 0,
+        mapping_host: 0,
+        inode_sb: 0,
+        inode_ino: 0,
+        inode_rdev: 0,
+        sb_dev: 0,
+        sb_type: 0,
+        sb_id: 0,
+        type_name: 0,
+        task_min_flt: 0,
+        task_maj_flt: 0,
+        iter_type: 0,
+        iter_offset: 0,
+        iter_count: 0,
+        iter_base: 0,
+        reserved: 0,
+    },
+    user_iter_types: 0,
+    ubuf_iter_type: 0,
+    iter_type_ignored: 0,
+    copy_bytes_argument: 0,
+    copy_iter_argument: 0,
+    copy_keeps_iter: 0,
+    prefault_returns_errno: 0,
+    events: 0,
+};
+
+/// Reads one member of [`CONFIG`].
+macro_rules! config {
+    ($($member:ident).+) => {
+        $crate::maps::read_config(&raw const $crate::maps::CONFIG.$($member).+)
+    };
+}
+pub(crate) use config;
+
+/// What [`config!`] expands to.
+#[inline(always)]
+pub fn read_config(member: *const u32) -> u32 {
+    // SAFETY: the macro passes a member of a static, which is valid and aligned.
+    unsafe { core::ptr::read_volatile(member) }
+}
+
+/// A task storage map of [`TaskContext`]; aya-ebpf 0.2 has inode and socket storage only.
+#[repr(C)]
+pub struct TaskStorage {
+    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
+    key: *const i32,
+    value: *const TaskContext,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
+
+// SAFETY: the pointers only carry types for the loader and are never followed.
+unsafe impl Sync for TaskStorage {}
+
+impl TaskStorage {
+    const fn new() -> Self {
+        Self {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
+
+    /// The context of `task`, null if it has none.
+    #[inline(always)]
+    pub fn get(&self, task: *mut task_struct) -> *mut TaskContext {
+        self.lookup(task, 0)
+    }
+
+    /// The context of `task`, made of zeros if it had none; null if there is no memory or the storage is busy.
+    #[inline(always)]
+    pub fn get_or_create(&self, task: *mut task_struct) -> *mut TaskContext {
+        self.lookup(task, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
+    }
+
+    #[inline(always)]
+    fn lookup(&self, task: *mut task_struct, flags: u64) -> *mut TaskContext {
+        let map = core::ptr::from_ref(self).cast_mut();
+        // SAFETY: the map is of this type and `task` is the current task.
+        unsafe { bpf_task_storage_get(map.cast(), task, core::ptr::null_mut(), flags).cast() }
+    }
+}
+
+#[btf_map]
+pub static CONTEXTS: TaskStorage = TaskStorage::new();
+
+#[map]
+pub static LEDGERS: PerCpuArray<Ledger> = PerCpuArray::with_max_entries(N_SLOTS + 1, 0);
+
+#[map]
+pub static PATH_LEDGERS: PerCpuArray<PathLedger> = PerCpuArray::with_max_entries((N_SLOTS + 1) * MAX_PATHS, 0);
+
+#[map]
+pub static LOSSES: PerCpuArray<[u64; N_LOSSES]> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+pub static SLOTS: HashMap<SlotKey, u32> = HashMap::with_max_entries(N_SLOTS, 0);
+
+#[map]
+pub static SLOT_INFO: HashMap<u32, SlotInfo> = HashMap::with_max_entries(N_SLOTS, 0);
+
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_BYTES, 0);
+
+#[map]
+pub static TEXT: Array<[u8; TEXT_CHUNK_BYTES]> = Array::with_max_entries(1, 0);

@@ -1,0 +1,75 @@
+//! Reading kernel memory: members of structures, by the offsets of the running kernel.
+
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::{bpf_probe_read_kernel, generated::bpf_get_current_task_btf},
+};
+
+use crate::maps::config;
+
+/// A way to read a member of a kernel structure.
+pub trait Memory {
+    /// Reads the `T` at `base + offset`.
+    fn read<T: Copy>(base: *const u8, offset: u32) -> Option<T>;
+}
+
+/// Loads through pointers whose type the verifier knows (arguments of fentry, the current task): a tenth of the cost of
+/// a helper call, and a bad address reads as 0.
+pub struct Typed;
+
+/// Reads through bpf_probe_read_kernel, for pointers the verifier knows nothing about.
+pub struct Untyped;
+
+impl Memory for Typed {
+    #[inline(always)]
+    fn read<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
+        // SAFETY: the verifier checks the access against the type and the kernel catches a fault.
+        Some(unsafe { core::ptr::read_volatile(base.add(offset as usize).cast()) })
+    }
+}
+
+impl Memory for Untyped {
+    #[inline(always)]
+    fn read<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(base.add(offset as usize).cast()) }.ok()
+    }
+}
+
+/// The current task, typed.
+#[inline(always)]
+pub fn current_task() -> *mut task_struct {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task_btf() }
+}
+
+/// Minor and major faults that `task` has taken; only the task itself changes them (mm/memory.c, mm_account_fault).
+#[inline(always)]
+pub fn faults_of(task: *mut task_struct) -> (u64, u64) {
+    let task = task.cast::<u8>().cast_const();
+    (
+        Typed::read(task, config!(offsets.task_min_flt)).unwrap_or(0),
+        Typed::read(task, config!(offsets.task_maj_flt)).unwrap_or(0),
+    )
+}
+
+/// Where a write goes.
+pub struct Target {
+    /// The inode, of the mapping and not of the file: for a block device they differ.
+    pub inode: *const u8,
+    /// The superblock.
+    pub superblock: *const u8,
+    /// Position of the first byte.
+    pub position: u64,
+}
+
+/// Follows `kiocb` to where it writes.
+#[inline(always)]
+pub fn target_of<M: Memory>(kiocb: *const u8) -> Option<Target> {
+    let file: *const u8 = M::read(kiocb, config!(offsets.kiocb_filp))?;
+    let position = M::read(kiocb, config!(offsets.kiocb_pos))?;
+    let mapping: *const u8 = M::read(file, config!(offsets.file_mapping))?;
+    let inode: *const u8 = M::read(mapping, config!(offsets.mapping_host))?;
+    let superblock: *const u8 = M::read(inode, config!(offsets.inode_sb))?;
+    Some(Target { inode, superblock, position })
+}

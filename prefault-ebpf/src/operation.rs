@@ -1,0 +1,205 @@
+//! Probe bodies of the prefault and the copy: begin and end, on whichever point they were attached to.
+
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_ktime_get_ns};
+use prefault_ebpf::{CopyLedger, EventKind, Frame, Latency, Loss, Pending, PrefaultLedger, TaskContext, bucket_of, frame_flag};
+
+use crate::{
+    events,
+    loss::{add, lose},
+    maps::{CONTEXTS, LEDGERS, config},
+    memory::{current_task, faults_of},
+    write::frame_at,
+};
+
+/// Bytes of `struct iov_iter` that hold its type and count in every version.
+const ITER_BYTES: usize = 32;
+
+/// The prefault or the copy is called with `asked` bytes of `iter`.
+#[inline(always)]
+pub fn begin(operation: Pending, asked: u64, iter: u64) {
+    let task = current_task();
+    let Some((context, frame)) = innermost(CONTEXTS.get(task), operation) else { return };
+    lose_pending(context);
+    if frame.flags & frame_flag::SOURCE_KNOWN == 0 {
+        learn_source(frame, iter);
+    }
+    context.pending = operation as u32;
+    context.asked = asked;
+    context.iter = iter;
+    if operation == Pending::Prefault {
+        (context.min_flt, context.maj_flt) = faults_of(task);
+    }
+    // SAFETY: the helper has no preconditions. The clock is read last, so that our own work is not measured.
+    context.start_ns = unsafe { bpf_ktime_get_ns() };
+}
+
+/// The prefault returned `result`.
+#[inline(always)]
+pub fn end_prefault(result: u64) {
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let task = current_task();
+    let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault) else { return };
+    frame.prefaults += 1;
+    frame.flags |= frame_flag::PREFAULTED;
+    let unfaulted = match (config!(prefault_returns_errno), result) {
+        (0, unfaulted) => unfaulted.min(context.asked),
+        (_, 0) => 0,
+        _ => context.asked,
+    };
+    if let Some(ledger) = LEDGERS.get_ptr_mut(frame.slot) {
+        let (min_flt, maj_flt) = faults_of(task);
+        let faults = (min_flt.wrapping_sub(context.min_flt), maj_flt.wrapping_sub(context.maj_flt));
+        // SAFETY: the ledger is a live map value.
+        count_prefault(unsafe { &raw mut (*ledger).prefault }, context, frame, unfaulted, faults, now);
+    }
+    if unfaulted > 0 {
+        events::send(EventKind::FailedPrefault, context, frame, context.asked - unfaulted);
+    }
+}
+
+/// The copy returned `copied` bytes.
+#[inline(always)]
+pub fn end_copy(copied: u64) {
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let Some((context, frame)) = returning(CONTEXTS.get(current_task()), Pending::Copy) else { return };
+    frame.copies += 1;
+    if frame.flags & frame_flag::COPIED == 0 {
+        frame.flags |= frame_flag::COPIED;
+        if frame.flags & frame_flag::PREFAULTED != 0 {
+            frame.flags |= frame_flag::EAGER;
+        }
+    }
+    if let Some(ledger) = LEDGERS.get_ptr_mut(frame.slot) {
+        // SAFETY: the ledger is a live map value.
+        count_copy(unsafe { &raw mut (*ledger).copy }, context, frame, copied, now);
+    }
+    frame.copied += copied;
+    if copied < context.asked && frame.flags & frame_flag::FROM_KERNEL == 0 {
+        events::send(EventKind::ShortCopy, context, frame, copied);
+    }
+}
+
+/// The task's context and the frame it is in, if it is in one.
+#[inline(always)]
+fn innermost<'a>(context: *mut TaskContext, operation: Pending) -> Option<(&'a mut TaskContext, &'a mut Frame)> {
+    if context.is_null() {
+        // The write began before measuring did; its return counts it.
+        return None;
+    }
+    // SAFETY: the context belongs to this task, and only its own probes touch it.
+    let depth = unsafe { (*context).depth };
+    if depth == 0 {
+        lose(if operation == Pending::Prefault { Loss::PrefaultOutside } else { Loss::CopyOutside }, 1);
+        return None;
+    }
+    // SAFETY: as above, and the frame does not overlap the members used through the context.
+    unsafe { Some((&mut *context, &mut *frame_at(context, depth - 1))) }
+}
+
+/// As [`innermost`], for an operation that returns: its call has to be pending.
+#[inline(always)]
+fn returning<'a>(context: *mut TaskContext, operation: Pending) -> Option<(&'a mut TaskContext, &'a mut Frame)> {
+    // SAFETY: the context belongs to this task.
+    if context.is_null() || unsafe { (*context).depth } == 0 {
+        // `begin` has counted it.
+        return None;
+    }
+    let (context, frame) = innermost(context, operation)?;
+    if context.pending != operation as u32 {
+        lose(if operation == Pending::Prefault { Loss::PrefaultBegin } else { Loss::CopyBegin }, 1);
+        lose_pending(context);
+        return None;
+    }
+    context.pending = Pending::Nothing as u32;
+    Some((context, frame))
+}
+
+/// Counts the return that was not seen, if an operation is still pending.
+#[inline(always)]
+fn lose_pending(context: &mut TaskContext) {
+    if context.pending == Pending::Nothing as u32 {
+        return;
+    }
+    lose(if context.pending == Pending::Prefault as u32 { Loss::PrefaultEnd } else { Loss::CopyEnd }, 1);
+    context.pending = Pending::Nothing as u32;
+}
+
+/// Remembers whether the write comes from user memory, and how much was left of it at the first operation.
+#[inline(always)]
+fn learn_source(frame: &mut Frame, iter: u64) {
+    // SAFETY: the helper checks the address.
+    let Ok(iter) = (unsafe { bpf_probe_read_kernel(iter as *const [u64; ITER_BYTES / 8]) }) else { return };
+    let bytes = iter.as_ptr().cast::<u8>();
+    // SAFETY: both members lie in the first 32 bytes (checked by userspace when it reads the offsets from BTF).
+    let (kind, count) = unsafe {
+        (
+            u32::from(*bytes.add(config!(offsets.iter_type) as usize)),
+            bytes.add(config!(offsets.iter_count) as usize).cast::<u64>().read_unaligned(),
+        )
+    };
+    let is_user = config!(user_iter_types) >> (kind & !config!(iter_type_ignored) & 31) & 1 == 1;
+    frame.iter_count = count;
+    frame.flags |= frame_flag::SOURCE_KNOWN | if is_user { 0 } else { frame_flag::FROM_KERNEL };
+}
+
+#[inline(always)]
+fn count_prefault(
+    ledger: *mut PrefaultLedger,
+    context: &TaskContext,
+    frame: &Frame,
+    unfaulted: u64,
+    (minor, major): (u64, u64),
+    now: u64,
+) {
+    // SAFETY: the ledger is a live map value of this CPU, and kprobe programs are not preempted.
+    unsafe {
+        add(&raw mut (*ledger).calls, 1);
+        add(&raw mut (*ledger).bytes, context.asked);
+        if unfaulted > 0 {
+            let failed =
+                if unfaulted == context.asked { &raw mut (*ledger).failed_wholly } else { &raw mut (*ledger).failed_partly };
+            add(failed, 1);
+        }
+        if minor | major != 0 {
+            let needed = if major == 0 { &raw mut (*ledger).needed_minor } else { &raw mut (*ledger).needed_major };
+            add(needed, 1);
+            add(&raw mut (*ledger).minor_faults, minor);
+            add(&raw mut (*ledger).major_faults, major);
+        }
+        if frame.flags & frame_flag::FROM_KERNEL != 0 {
+            add(&raw mut (*ledger).kernel_calls, 1);
+        } else {
+            count_latency(&raw mut (*ledger).latency, now.saturating_sub(context.start_ns));
+        }
+    }
+}
+
+#[inline(always)]
+fn count_copy(ledger: *mut CopyLedger, context: &TaskContext, frame: &Frame, copied: u64, now: u64) {
+    // SAFETY: the ledger is a live map value of this CPU, and kprobe programs are not preempted.
+    unsafe {
+        add(&raw mut (*ledger).calls, 1);
+        add(&raw mut (*ledger).bytes_asked, context.asked);
+        add(&raw mut (*ledger).bytes_copied, copied);
+        if copied < context.asked {
+            add(if copied == 0 { &raw mut (*ledger).zero } else { &raw mut (*ledger).partial }, 1);
+        }
+        if frame.flags & frame_flag::FROM_KERNEL != 0 {
+            add(&raw mut (*ledger).kernel_calls, 1);
+            add(&raw mut (*ledger).kernel_bytes, copied);
+        } else {
+            count_latency(&raw mut (*ledger).latency, now.saturating_sub(context.start_ns));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn count_latency(latency: *mut Latency, ns: u64) {
+    // SAFETY: the caller passes a live map value; the bucket is below N_BUCKETS.
+    unsafe {
+        add(&raw mut (*latency).sum_ns, ns);
+        add((&raw mut (*latency).buckets).cast::<u64>().add(bucket_of(ns)), 1);
+    }
+}

@@ -1,0 +1,79 @@
+//! Filesystem slots: which ledger a superblock's numbers go to.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_probe_read_kernel_str_bytes, generated::bpf_map_lookup_elem},
+};
+use aya_log_ebpf::info;
+use prefault_ebpf::{Loss, N_SLOTS, OTHER_SLOT, SlotInfo, SlotKey};
+
+use crate::{
+    loss::lose,
+    maps::{SLOT_INFO, SLOTS, config},
+    memory::{Memory, Target, Untyped},
+};
+
+/// The slot of the filesystem that `target` is on, claimed if it has none yet; [`OTHER_SLOT`] if all are taken.
+#[inline(always)]
+pub fn slot_of<M: Memory, C: EbpfContext>(context: &C, target: &Target) -> u32 {
+    let Some(key) = key_of::<M>(target) else {
+        lose(Loss::NoFilesystem, 1);
+        return OTHER_SLOT;
+    };
+    match lookup(&key) {
+        Some(slot) => slot,
+        None => claim(context, target, &key),
+    }
+}
+
+#[inline(always)]
+fn key_of<M: Memory>(target: &Target) -> Option<SlotKey> {
+    let fs_type: u64 = M::read(target.superblock, config!(offsets.sb_type))?;
+    let sb_dev: u32 = M::read(target.superblock, config!(offsets.sb_dev))?;
+    // All block devices share one superblock; only their inodes have a device number of their own here.
+    let rdev: u32 = M::read(target.inode, config!(offsets.inode_rdev))?;
+    (fs_type != 0).then_some(SlotKey { fs_type, dev: if rdev == 0 { sb_dev } else { rdev }, reserved: 0 })
+}
+
+#[inline(always)]
+fn lookup(key: &SlotKey) -> Option<u32> {
+    let map = core::ptr::from_ref(&SLOTS).cast_mut();
+    // SAFETY: the map's key is a SlotKey and its value a u32.
+    let slot = unsafe { bpf_map_lookup_elem(map.cast(), core::ptr::from_ref(key).cast()).cast::<u32>() };
+    // SAFETY: a value that was found stays valid until the program ends.
+    (!slot.is_null()).then(|| unsafe { *slot })
+}
+
+/// Claims the first free slot. Two CPUs may claim for the same filesystem at once: the second gives its slot back.
+///
+/// Inserting into a hash map is the claim, because 5.10 has no atomic operation that returns a value.
+#[inline(never)]
+fn claim<C: EbpfContext>(context: &C, target: &Target, key: &SlotKey) -> u32 {
+    let mut info = SlotInfo { key: *key, ..SlotInfo::default() };
+    describe(target.superblock, key, &mut info);
+    for slot in 0..N_SLOTS {
+        if SLOT_INFO.insert(slot, &info, u64::from(BPF_NOEXIST)).is_err() {
+            continue;
+        }
+        if SLOTS.insert(key, slot, u64::from(BPF_NOEXIST)).is_ok() {
+            info!(context, "slot {} is device {}:{}", slot, key.dev >> 20, key.dev & 0xf_ffff);
+            return slot;
+        }
+        let _unused = SLOT_INFO.remove(slot);
+        break;
+    }
+    lookup(key).unwrap_or(OTHER_SLOT)
+}
+
+#[inline(always)]
+fn describe(superblock: *const u8, key: &SlotKey, info: &mut SlotInfo) {
+    let fs_type = key.fs_type as *const u8;
+    // SAFETY: the helper checks every address; an unreadable name stays empty.
+    unsafe {
+        if let Some(name) = Untyped::read::<*const u8>(fs_type, config!(offsets.type_name)) {
+            let _unused = bpf_probe_read_kernel_str_bytes(name, &mut info.fstype);
+        }
+        let _unused = bpf_probe_read_kernel_str_bytes(superblock.add(config!(offsets.sb_id) as usize), &mut info.id);
+    }
+}

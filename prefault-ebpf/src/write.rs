@@ -1,0 +1,248 @@
+//! Probe bodies of write paths: entry and return, with the frames of the task between them.
+
+use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
+use aya_log_ebpf::warn;
+use prefault_ebpf::{
+    COOKIE_COPIES, Frame, Loss, MAX_DEPTH, MAX_PATHS, OTHER_SLOT, PathLedger, Pending, TaskContext, WriteLedger, bucket_of,
+    frame_flag,
+};
+
+use crate::{
+    loss::{add_preemptible, lose},
+    maps::{CONTEXTS, LEDGERS, PATH_LEDGERS},
+    memory::{Memory, current_task, target_of},
+    slots::slot_of,
+};
+
+/// `-EIOCBQUEUED` (include/linux/errno.h): netfs has taken the data and completes the write later.
+const QUEUED: i64 = -529;
+
+/// Frame number `index`; the mask is for the verifier, which does not see what bounds the index.
+#[inline(always)]
+pub fn frame_at(context: *mut TaskContext, index: u32) -> *mut Frame {
+    // SAFETY: the index is below MAX_DEPTH, a power of two.
+    unsafe { (&raw mut (*context).frames).cast::<Frame>().add(index as usize & (MAX_DEPTH - 1)) }
+}
+
+/// A write path was entered: pushes a frame.
+///
+/// `stack` is a stack address of this call; `cookie` is the path's number and [`COOKIE_COPIES`].
+#[inline(always)]
+pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, kiocb: *const u8, stack: u64, cookie: u64) {
+    let context = CONTEXTS.get_or_create(current_task());
+    if context.is_null() {
+        lose(Loss::NoContext, 1);
+        return;
+    }
+    drop_stale_frames(ctx, context, stack);
+    // SAFETY: the context belongs to this task, and only its own probes touch it.
+    let depth = unsafe { (*context).depth };
+    if depth as usize >= MAX_DEPTH {
+        lose(Loss::TooDeep, 1);
+        return;
+    }
+    let frame = frame_at(context, depth);
+    let copies = cookie & COOKIE_COPIES != 0;
+    let mut flags = if copies { frame_flag::BUFFERED } else { 0 };
+    let (mut inode, mut slot, mut position) = (0, OTHER_SLOT, 0);
+    match target_of::<M>(kiocb) {
+        Some(target) => {
+            inode = target.inode as u64;
+            slot = slot_of::<M, C>(ctx, &target);
+            position = target.position;
+        }
+        None => lose(Loss::NoFilesystem, 1),
+    }
+    if depth > 0 {
+        let outer = frame_at(context, depth - 1);
+        // SAFETY: frames below `depth` are initialised.
+        unsafe {
+            if (*outer).inode == inode {
+                flags |= frame_flag::INNER;
+                (*outer).flags |= flags & frame_flag::BUFFERED;
+            }
+        }
+    }
+    if let Some(ledger) = path_ledger(slot, cookie as u32) {
+        // SAFETY: the ledger is a live map value.
+        add_preemptible(unsafe { &raw mut (*ledger).entered }, 1);
+    }
+    // SAFETY: the frame is in this task's context.
+    unsafe {
+        *frame = Frame {
+            stack,
+            inode,
+            start_ns: 0,
+            position,
+            iter_count: 0,
+            inner_bytes: 0,
+            copied: 0,
+            slot,
+            path: cookie as u32,
+            flags,
+            prefaults: 0,
+            copies: 0,
+            inner_writes: 0,
+        };
+        (*context).depth = depth + 1;
+        (*frame).start_ns = bpf_ktime_get_ns();
+    }
+}
+
+/// Drops frames whose return was not seen: a call made from inside them would be lower on the stack.
+#[inline(always)]
+fn drop_stale_frames<C: EbpfContext>(ctx: &C, context: *mut TaskContext, stack: u64) {
+    for _ in 0..MAX_DEPTH {
+        // SAFETY: the context belongs to this task.
+        let depth = unsafe { (*context).depth };
+        if depth == 0 {
+            return;
+        }
+        let top = frame_at(context, depth - 1);
+        // SAFETY: frames below `depth` are initialised.
+        unsafe {
+            if (*top).stack > stack {
+                return;
+            }
+            lose_frame(top);
+            (*context).depth = depth - 1;
+            (*context).pending = Pending::Nothing as u32;
+        }
+        warn!(ctx, "the return of a write path was not seen");
+    }
+}
+
+#[inline(always)]
+unsafe fn lose_frame(frame: *mut Frame) {
+    // SAFETY: the caller passes an initialised frame.
+    let (flags, inner_writes) = unsafe { ((*frame).flags, (*frame).inner_writes) };
+    if flags & frame_flag::INNER == 0 && flags & frame_flag::BUFFERED != 0 {
+        lose(Loss::WriteLeave, 1 + u64::from(inner_writes));
+    }
+}
+
+/// A write path returns `result`: pops its frame and counts the write.
+#[inline(always)]
+pub fn leave(cookie: u64, result: i64) {
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let copies = cookie & COOKIE_COPIES != 0;
+    let context = CONTEXTS.get(current_task());
+    if context.is_null() {
+        if copies {
+            lose(Loss::BeforeStart, 1);
+        }
+        return;
+    }
+    let Some(frame) = pop(context, cookie as u32) else {
+        if copies {
+            lose(Loss::WriteEnter, 1);
+        }
+        return;
+    };
+    // SAFETY: the frame is in this task's context and was initialised by `enter`.
+    let frame = unsafe { &mut *frame };
+    count_path(frame);
+    let taken = if !copies {
+        frame.inner_bytes
+    } else if result == QUEUED {
+        frame.copied
+    } else {
+        result.max(0) as u64
+    };
+    if frame.flags & frame_flag::INNER != 0 {
+        // SAFETY: an inner frame has one below it, and `pop` has left `depth` at its number.
+        unsafe { merge(&mut *frame_at(context, (*context).depth.wrapping_sub(1)), frame, taken) };
+        return;
+    }
+    if frame.flags & frame_flag::BUFFERED == 0 {
+        return;
+    }
+    if taken > frame.copied {
+        lose(Loss::UncopiedBytes, taken - frame.copied);
+    }
+    if let Some(ledger) = LEDGERS.get_ptr_mut(frame.slot) {
+        // SAFETY: the ledger is a live map value.
+        let write = unsafe { &raw mut (*ledger).write };
+        count_write(write, frame, taken, result < 0 && result != QUEUED, now);
+    }
+}
+
+/// Pops the frame of `path` and those above it, whose returns were not seen.
+#[inline(always)]
+fn pop(context: *mut TaskContext, path: u32) -> Option<*mut Frame> {
+    for _ in 0..MAX_DEPTH {
+        // SAFETY: the context belongs to this task, and frames below `depth` are initialised.
+        unsafe {
+            if (*context).depth == 0 {
+                return None;
+            }
+            (*context).depth -= 1;
+            if (*context).pending != Pending::Nothing as u32 {
+                let loss =
+                    if (*context).pending == Pending::Prefault as u32 { Loss::PrefaultEnd } else { Loss::CopyEnd };
+                lose(loss, 1);
+                (*context).pending = Pending::Nothing as u32;
+            }
+            let top = frame_at(context, (*context).depth);
+            if (*top).path == path {
+                return Some(top);
+            }
+            lose_frame(top);
+        }
+    }
+    None
+}
+
+/// Makes an inner frame's work part of the frame that called it.
+#[inline(always)]
+fn merge(outer: &mut Frame, inner: &Frame, taken: u64) {
+    outer.inner_bytes += taken;
+    outer.copied += inner.copied;
+    outer.inner_writes += 1;
+    outer.flags |= inner.flags & (frame_flag::SOURCE_KNOWN | frame_flag::FROM_KERNEL);
+}
+
+#[inline(always)]
+fn path_ledger(slot: u32, path: u32) -> Option<*mut PathLedger> {
+    if path >= MAX_PATHS {
+        return None;
+    }
+    PATH_LEDGERS.get_ptr_mut(slot * MAX_PATHS + path)
+}
+
+#[inline(always)]
+fn count_path(frame: &Frame) {
+    let Some(ledger) = path_ledger(frame.slot, frame.path) else { return };
+    // SAFETY: the ledger is a live map value.
+    unsafe {
+        add_preemptible(&raw mut (*ledger).calls, 1);
+        add_preemptible(&raw mut (*ledger).prefaults, u64::from(frame.prefaults));
+        add_preemptible(&raw mut (*ledger).copies, u64::from(frame.copies));
+        if frame.flags & frame_flag::EAGER != 0 {
+            add_preemptible(&raw mut (*ledger).eager, 1);
+        } else if frame.flags & frame_flag::COPIED != 0 {
+            add_preemptible(&raw mut (*ledger).on_demand, 1);
+        }
+    }
+}
+
+#[inline(always)]
+fn count_write(write: *mut WriteLedger, frame: &Frame, bytes: u64, failed: bool, now: u64) {
+    // SAFETY: the ledger is a live map value; the bucket is below N_BUCKETS.
+    unsafe {
+        add_preemptible(&raw mut (*write).calls, 1);
+        add_preemptible(&raw mut (*write).bytes, bytes);
+        if failed {
+            add_preemptible(&raw mut (*write).errors, 1);
+        }
+        if frame.flags & frame_flag::FROM_KERNEL != 0 {
+            add_preemptible(&raw mut (*write).kernel_calls, 1);
+            return;
+        }
+        let ns = now.saturating_sub(frame.start_ns);
+        add_preemptible(&raw mut (*write).latency.sum_ns, ns);
+        let buckets = (&raw mut (*write).latency.buckets).cast::<u64>();
+        add_preemptible(buckets.add(bucket_of(ns)), 1);
+    }
+}

@@ -1,0 +1,77 @@
+//! `prefault doctor`: what can be measured here and how, what is missing, and the remedy.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{output::Output, prepare};
+use crate::{
+    cli::DoctorArgs,
+    kernel::{
+        Kernel,
+        frozen::{Frozen, Function},
+    },
+    probe::{describe, environment::obstacles, plan::Plan, session::Session},
+    sites::Sites,
+};
+
+/// Prints the diagnosis; the exit code is 1 if the main job cannot run.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn run(args: &DoctorArgs) -> Result<u8> {
+    let mut output = Output::open(None)?;
+    if args.facts {
+        let kernel = prepare::facts()?;
+        output.write(&format!("{}\n", serde_json::to_string_pretty(&frozen(&kernel)?)?))?;
+        return Ok(0);
+    }
+    let mut text = String::new();
+    let ready = diagnose(args, &mut text);
+    output.write(&text)?;
+    Ok(if ready { 0 } else { 1 })
+}
+
+/// Writes the diagnosis to `text`; true if the main job can run.
+fn diagnose(args: &DoctorArgs, text: &mut String) -> bool {
+    let obstacles = obstacles(Path::new(prepare::ROOT));
+    for obstacle in &obstacles {
+        describe::obstacle(text, &obstacle.to_string());
+    }
+    if !obstacles.is_empty() {
+        describe::verdict(text, false);
+        return false;
+    }
+    match attached_plan(args) {
+        Ok((kernel, plan)) => {
+            describe::plan(text, &kernel, &plan);
+            describe::verdict(text, true);
+            true
+        }
+        Err(error) => {
+            describe::obstacle(text, &format!("{error:#}"));
+            describe::verdict(text, false);
+            false
+        }
+    }
+}
+
+/// The plan after it was tried, which attaches and detaches everything.
+fn attached_plan(args: &DoctorArgs) -> Result<(String, Plan)> {
+    let (kernel, plan) = prepare::plan()?;
+    if args.dry_run {
+        return Ok((kernel, plan));
+    }
+    let session = Session::start(plan, false).map_err(prepare::explain)?;
+    Ok((kernel, session.plan().clone()))
+}
+
+/// The facts that decide on this kernel.
+fn frozen(kernel: &Kernel) -> Result<Frozen> {
+    let sites = Sites::find(kernel)?;
+    let named = |address, with_text| Function { address, with_text };
+    let mut functions: Vec<Function> = sites.targets.iter().map(|target| named(target.address, true)).collect();
+    functions.extend(sites.sites.iter().map(|site| named(site.call.caller_address, true)));
+    functions.extend(sites.paths.iter().map(|path| named(path.address, true)));
+    Ok(Frozen::save(kernel, &functions))
+}

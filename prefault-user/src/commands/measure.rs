@@ -1,0 +1,286 @@
+//! `prefault`: measure until told to stop, with tables meanwhile and a report at the end.
+
+use std::{
+    collections::VecDeque,
+    os::unix::process::ExitStatusExt as _,
+    process::ExitStatus,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{MapData, RingBuf};
+use prefault_ebpf::Event;
+use tokio::{
+    io::unix::AsyncFd,
+    process::{Child, Command},
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Interval as Ticker, MissedTickBehavior, interval_at},
+};
+
+use super::{
+    output::{Output, is_closed_pipe},
+    prepare,
+};
+use crate::{
+    cli::MeasureArgs,
+    data::{EventRecord, Filesystem, Interval, Report, Snapshot},
+    output::{event, json, report, table},
+    probe::session::Session,
+};
+
+/// Interval of the tables if none is given.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The newest events that the final report shows.
+const EVENTS_KEPT: usize = 64;
+
+/// How often the programs' messages are passed on.
+const LOG_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Measures as `args` say; the result is the exit code.
+///
+/// # Errors
+/// If measuring cannot begin or the output cannot be written.
+pub fn run(args: &MeasureArgs) -> Result<u8> {
+    if args.verbose {
+        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(measure(args)) {
+        Err(error) if is_closed_pipe(&error) => Ok(0),
+        result => result,
+    }
+}
+
+async fn measure(args: &MeasureArgs) -> Result<u8> {
+    let mut output = Output::open(args.output.as_deref())?;
+    let stop = Stop::listen(args.duration)?;
+    let (kernel, plan) = prepare::plan()?;
+    let begun = Instant::now();
+    let session = Session::start(plan, args.verbose).map_err(prepare::explain)?;
+    log::info!("loaded and attached in {:?}", begun.elapsed());
+    let mut measurement = Measurement::begin(kernel, session, args)?;
+    let child = spawn(&args.command)?;
+    let outcome = measurement.follow(stop, child, &mut output).await;
+    // Whatever ended it, what was counted is shown.
+    let last = measurement.finish(&mut output, args.json);
+    let exit_code = outcome?;
+    last?;
+    Ok(exit_code)
+}
+
+fn spawn(command: &[std::ffi::OsString]) -> Result<Option<Child>> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+    let child = Command::new(program).args(arguments).spawn();
+    child.with_context(|| format!("failed to start {}", program.display())).map(Some)
+}
+
+/// What ends a measurement from outside.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    duration: Option<Duration>,
+}
+
+impl Stop {
+    fn listen(duration: Option<Duration>) -> Result<Self> {
+        let interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+        let terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+        Ok(Self { interrupt, terminate, duration })
+    }
+
+    /// Waits for a signal or the end of the duration. With a child, an interrupt is for the child too, and its end is
+    /// waited for.
+    async fn wait(&mut self, with_child: bool) {
+        let duration = self.duration;
+        let over = async move {
+            match duration {
+                Some(duration) => tokio::time::sleep(duration).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return,
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => if !with_child { return },
+            }
+        }
+    }
+}
+
+/// A measurement that is running.
+struct Measurement {
+    kernel: String,
+    session: Session,
+    path_names: Vec<String>,
+    first: Snapshot,
+    previous: Snapshot,
+    ring: AsyncFd<RingBuf<MapData>>,
+    events: VecDeque<EventRecord>,
+    filesystems: Vec<(u32, Filesystem)>,
+    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    ticker: Option<Ticker>,
+    layout: table::Layout,
+    print_events: bool,
+}
+
+impl Measurement {
+    fn begin(kernel: String, mut session: Session, args: &MeasureArgs) -> Result<Self> {
+        // SAFETY: the ring's descriptor stays the same and open for as long as the ring lives.
+        let ring = unsafe { AsyncFd::register(session.take_events()?) }.context("failed to wait for events")?;
+        let logger = if args.verbose { Some(session.logger()?) } else { None };
+        let first = session.snapshot(0)?;
+        let wants_tables = args.interval.is_some() || (args.command.is_empty() && !args.json);
+        let period = wants_tables.then(|| args.interval.unwrap_or(DEFAULT_INTERVAL));
+        Ok(Self {
+            kernel,
+            path_names: session.plan().path_names(),
+            previous: first.clone(),
+            first,
+            ring,
+            events: VecDeque::new(),
+            filesystems: Vec::new(),
+            logger,
+            ticker: period.map(ticker),
+            layout: table::Layout::new(table::Scale::PerSecond),
+            print_events: args.events,
+            session,
+        })
+    }
+
+    /// Prints tables and takes events until something ends the measurement; the result is the exit code.
+    async fn follow(&mut self, mut stop: Stop, mut child: Option<Child>, output: &mut Output) -> Result<u8> {
+        let stopped = stop.wait(child.is_some());
+        tokio::pin!(stopped);
+        let mut log_ticker = ticker(LOG_INTERVAL);
+        loop {
+            tokio::select! {
+                // In this order: what has happened is taken in before the end is.
+                biased;
+                ready = self.ring.readable_mut() => {
+                    ready.context("failed to wait for events")?.clear_ready();
+                    let lines = self.take_events()?;
+                    output.write(&lines)?;
+                }
+                () = tick(&mut self.ticker) => self.print_interval(output)?,
+                _ = log_ticker.tick(), if self.logger.is_some() => self.pass_on_messages(),
+                status = exited(&mut child) => return Ok(exit_code(status?)),
+                () = &mut stopped => {
+                    if let Some(child) = &mut child {
+                        child.start_kill().context("failed to end the command")?;
+                        child.wait().await.context("failed to wait for the command")?;
+                    }
+                    return Ok(0);
+                }
+            }
+        }
+    }
+
+    fn print_interval(&mut self, output: &mut Output) -> Result<()> {
+        let now = self.session.snapshot(0)?;
+        let interval = Interval::between(&self.previous, &now, &self.path_names)?;
+        self.previous = now;
+        let mut text = String::new();
+        if self.layout.fit(&interval) {
+            text.push_str(&self.layout.header());
+        }
+        text.push_str(&self.layout.rows(&interval));
+        if !interval.loss.is_empty() {
+            text.push_str(&report::loss(&interval.loss));
+        }
+        output.write(&text)
+    }
+
+    /// Takes all events out of the ring, keeps the newest, and returns lines for all if they are to be printed.
+    fn take_events(&mut self) -> Result<String> {
+        let mut lines = String::new();
+        while let Some(raw) = next_event(self.ring.get_mut()) {
+            let filesystem = self.filesystem(raw.slot)?;
+            let Some(record) = EventRecord::new(&raw, filesystem.as_ref(), &self.path_names) else { continue };
+            if self.print_events {
+                lines.push_str(&event::line(&record));
+                lines.push('\n');
+            }
+            if self.events.len() == EVENTS_KEPT {
+                self.events.pop_front();
+            }
+            self.events.push_back(record);
+        }
+        Ok(lines)
+    }
+
+    /// What a slot stands for; slots are looked up once.
+    fn filesystem(&mut self, slot: u32) -> Result<Option<Filesystem>> {
+        let known = |filesystems: &[(u32, Filesystem)]| {
+            filesystems.iter().find(|(known, _)| *known == slot).map(|(_, filesystem)| filesystem.clone())
+        };
+        if known(&self.filesystems).is_none() {
+            self.filesystems = self.session.filesystems()?;
+        }
+        Ok(known(&self.filesystems))
+    }
+
+    fn pass_on_messages(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+
+    fn finish(&mut self, output: &mut Output, as_json: bool) -> Result<()> {
+        let last = self.session.snapshot(0)?;
+        let lines = self.take_events()?;
+        output.write(&lines)?;
+        self.pass_on_messages();
+        let document = Report {
+            kernel: self.kernel.clone(),
+            interval: Interval::between(&self.first, &last, &self.path_names)?,
+            sites: self.session.plan().site_reports(),
+            events: self.events.drain(..).collect(),
+        };
+        if as_json {
+            output.write(&format!("{}\n", json::document(&document)?))
+        } else {
+            output.write(&report::report(&document))
+        }
+    }
+}
+
+fn next_event(ring: &mut RingBuf<MapData>) -> Option<Event> {
+    let item = ring.next()?;
+    // A record of another size cannot come from our programs.
+    let bytes = item.first_chunk::<{ size_of::<Event>() }>()?;
+    // SAFETY: an event is made of integers, valid for every pattern of bits.
+    Some(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() })
+}
+
+fn ticker(period: Duration) -> Ticker {
+    let mut ticker = interval_at(tokio::time::Instant::now() + period, period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticker
+}
+
+async fn tick(ticker: &mut Option<Ticker>) {
+    match ticker {
+        Some(ticker) => {
+            ticker.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn exited(child: &mut Option<Child>) -> Result<ExitStatus> {
+    match child {
+        Some(child) => child.wait().await.context("failed to wait for the command"),
+        None => std::future::pending().await,
+    }
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => code as u8,
+        (None, Some(signal)) => 128 + signal as u8,
+        (None, None) => 1,
+    }
+}

@@ -1,0 +1,21 @@
+//! Commands: the glue between what was typed and the modules that do it.
+
+pub mod doctor;
+pub mod measure;
+mod output;
+mod prepare;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+
+/// Runs what was typed; the result is the exit code.
+///
+/// # Errors
+/// What the user has to know: one line when printed with `{:#}`.
+pub fn run(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Some(Command::Doctor(args)) => doctor::run(&args),
+        None => measure::run(&cli.measure),
+    }
+}

@@ -1,0 +1,56 @@
+//! What every command that measures does first: look at the place, read the facts, make the plan.
+
+use std::{path::Path, time::Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use crate::{
+    kernel::Kernel,
+    probe::{environment::obstacles, plan::Plan, text_through_bpf},
+    sites::Sites,
+};
+
+/// Where the running kernel shows itself.
+pub const ROOT: &str = "/";
+
+/// The plan for the running kernel.
+///
+/// # Errors
+/// The first thing that stands in the way.
+pub fn plan() -> Result<(String, Plan)> {
+    if let Some(obstacle) = obstacles(Path::new(ROOT)).into_iter().next() {
+        return Err(obstacle.into());
+    }
+    let kernel = facts()?;
+    let begun = Instant::now();
+    let sites = Sites::find(&kernel)?;
+    log::info!("found {} call sites in {:?}", sites.sites.len(), begun.elapsed());
+    Ok((kernel.release.clone(), Plan::new(&kernel, sites)?))
+}
+
+/// The facts of the running kernel.
+///
+/// # Errors
+/// What cannot be read, and the remedy.
+pub fn facts() -> Result<Kernel> {
+    let begun = Instant::now();
+    let kernel = Kernel::read(Path::new(ROOT), |why| {
+        log::info!("reading kernel text through BPF: /proc/kcore cannot be read ({why})");
+        text_through_bpf().with_context(|| {
+            format!("failed to read the text of the kernel: /proc/kcore cannot be read ({why}), and BPF cannot either")
+        })
+    })?;
+    log::info!("read the facts of {} in {:?}", kernel.release, begun.elapsed());
+    Ok(kernel)
+}
+
+/// Turns an error of starting to measure into one with a remedy.
+pub fn explain(error: anyhow::Error) -> anyhow::Error {
+    let refused = error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.raw_os_error() == Some(libc::EPERM))
+    });
+    if refused {
+        return anyhow!("{error:#}; is a capability missing, or BPF restricted by a security module or lockdown?");
+    }
+    error
+}

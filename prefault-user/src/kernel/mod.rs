@@ -1,0 +1,109 @@
+//! Kernel facts: what the running kernel is, as one value that is read once and never changes.
+//!
+//! Everything after this decides from these facts alone. Tests build the same value from files saved from real kernels.
+
+pub mod btf;
+pub mod frozen;
+pub mod symbols;
+pub mod text;
+pub mod types;
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use symbols::Symbols;
+use text::{Kcore, ReadText};
+use types::{BtfTypes, Types};
+
+/// What is known of the running kernel.
+pub struct Kernel {
+    /// Release string, as `uname -r` prints it. For people, never for decisions.
+    pub release: String,
+    /// Functions of the kernel and its modules.
+    pub symbols: Symbols,
+    /// The live text.
+    pub text: Box<dyn ReadText>,
+    /// Structure layouts and prototypes.
+    pub types: Box<dyn Types>,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("release", &self.release).finish_non_exhaustive()
+    }
+}
+
+/// Why the facts could not be read. Each message says what, why and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum FactsError {
+    /// A file of the kernel could not be read.
+    #[error("failed to read {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered.
+        source: io::Error,
+    },
+    /// /proc/kallsyms is empty.
+    #[error("/proc/kallsyms lists no functions: the kernel was built without CONFIG_KALLSYMS")]
+    NoSymbols,
+    /// All addresses in /proc/kallsyms are 0.
+    #[error(
+        "/proc/kallsyms hides all addresses: run as root with CAP_SYSLOG, or set sysctl kernel.kptr_restrict to 0 or 1"
+    )]
+    AddressesHidden,
+    /// /sys/kernel/btf/vmlinux does not exist.
+    #[error(
+        "this kernel has no BTF (/sys/kernel/btf/vmlinux is missing): it needs CONFIG_DEBUG_INFO_BTF=y, as the stock \
+         kernels of all large distributions since 2020 have"
+    )]
+    NoBtf,
+    /// The BTF cannot be parsed.
+    #[error("failed to parse {}: {source}", path.display())]
+    BadBtf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: btf::BtfError,
+    },
+}
+
+impl Kernel {
+    /// Reads the facts of the running kernel below `root` (normally `/`). `fallback` reads text where /proc/kcore
+    /// cannot be read.
+    ///
+    /// # Errors
+    /// [`FactsError`] if symbols or BTF cannot be had; whatever the fallback answers if it is needed and fails.
+    pub fn read<E: From<FactsError>>(
+        root: &Path,
+        fallback: impl FnOnce(io::Error) -> Result<Box<dyn ReadText>, E>,
+    ) -> Result<Self, E> {
+        let release = read_string(&root.join("proc/sys/kernel/osrelease"))?.trim_end().to_owned();
+        let symbols = Symbols::parse(&read_string(&root.join("proc/kallsyms"))?)?;
+        let types = Box::new(BtfTypes::open(&root.join("sys/kernel/btf"))?);
+        let text = match Kcore::open(&root.join("proc/kcore")).and_then(|kcore| readable(kcore, &symbols)) {
+            Ok(kcore) => Box::new(kcore),
+            Err(error) => fallback(error)?,
+        };
+        Ok(Self { release, symbols, text, types })
+    }
+}
+
+/// `kcore` if text can really be read from it: lockdown and some containers let it open and read as nothing.
+fn readable(kcore: Kcore, symbols: &Symbols) -> io::Result<Kcore> {
+    let range = symbols.text_of(None).into_iter().next();
+    let mut bytes = [0; 4096];
+    if let Some(range) = range {
+        kcore.read_text(range.start, &mut bytes)?;
+    }
+    if bytes.iter().all(|&byte| byte == 0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "kernel text reads as zeros"));
+    }
+    Ok(kcore)
+}
+
+fn read_string(path: &Path) -> Result<String, FactsError> {
+    fs::read_to_string(path).map_err(|source| FactsError::Unreadable { path: path.to_owned(), source })
+}

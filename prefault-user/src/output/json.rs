@@ -1,0 +1,265 @@
+//! The JSON document of a measurement: what was counted, in base units, with nothing formatted or derived.
+//!
+//! Fields are those of FORMAT.md. What is absent is null and never 0; every loss counter is present, zero or not.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::data::{
+    Bucket, CopyStats, EventRecord, FilesystemInterval, Histogram, LossReport, PathStats, PrefaultStats, Report,
+    SiteReport, WriteStats,
+};
+
+/// The document as indented text, ended by a newline.
+///
+/// Fails only if serde_json does, which no report is known to make it do.
+pub fn document(report: &Report) -> serde_json::Result<String> {
+    let mut text = serde_json::to_string_pretty(&Document::from(report))?;
+    text.push('\n');
+    Ok(text)
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    kernel: &'a str,
+    duration_ns: u64,
+    filesystems: Vec<Filesystem<'a>>,
+    sites: Vec<Site<'a>>,
+    #[serde(serialize_with = "loss")]
+    loss: &'a LossReport,
+    events: Vec<Event<'a>>,
+}
+
+#[derive(Serialize)]
+struct Filesystem<'a> {
+    fstype: &'a str,
+    device: &'a str,
+    major: u32,
+    minor: u32,
+    paths: Vec<Path<'a>>,
+    write: Write,
+    prefault: Prefault,
+    copy: Copies,
+}
+
+#[derive(Serialize)]
+struct Path<'a> {
+    function: &'a str,
+    mode: &'static str,
+    calls: u64,
+    prefaults: u64,
+    copies: u64,
+}
+
+#[derive(Serialize)]
+struct Write {
+    calls: u64,
+    bytes: u64,
+    errors: u64,
+    kernel_calls: u64,
+    sum_ns: u64,
+    buckets: Vec<Le>,
+}
+
+#[derive(Serialize)]
+struct Prefault {
+    calls: u64,
+    bytes: u64,
+    needed_minor: u64,
+    needed_major: u64,
+    failed: u64,
+    failed_wholly: u64,
+    failed_partly: u64,
+    minor_faults: u64,
+    major_faults: u64,
+    kernel_calls: u64,
+    sum_ns: u64,
+    buckets: Vec<Le>,
+}
+
+#[derive(Serialize)]
+struct Copies {
+    calls: u64,
+    bytes_asked: u64,
+    bytes_copied: u64,
+    zero: u64,
+    partial: u64,
+    kernel_calls: u64,
+    kernel_bytes: u64,
+    sum_ns: u64,
+    buckets: Vec<Le>,
+}
+
+/// A bucket that is not empty, by its inclusive upper bound; counts are of this bucket alone, not cumulative.
+#[derive(Serialize)]
+struct Le {
+    le_ns: Option<u64>,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct Site<'a> {
+    caller: &'a str,
+    offset: u64,
+    target: &'a str,
+    module: Option<&'a str>,
+    attached: bool,
+    mechanism: Option<&'a str>,
+    why_not: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    timestamp_ns: u64,
+    kind: &'static str,
+    pid: u32,
+    tid: u32,
+    comm: &'a str,
+    fstype: &'a str,
+    device: &'a str,
+    inode: u64,
+    position: u64,
+    asked: u64,
+    done: u64,
+    user_address: Option<String>,
+    path: &'a str,
+}
+
+impl<'a> From<&'a Report> for Document<'a> {
+    fn from(report: &'a Report) -> Self {
+        Self {
+            kernel: &report.kernel,
+            duration_ns: report.interval.duration_ns,
+            filesystems: report.interval.filesystems.iter().map(Filesystem::from).collect(),
+            sites: report.sites.iter().map(Site::from).collect(),
+            loss: &report.interval.loss,
+            events: report.events.iter().map(Event::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a FilesystemInterval> for Filesystem<'a> {
+    fn from(filesystem: &'a FilesystemInterval) -> Self {
+        let identity = &filesystem.identity;
+        Self {
+            fstype: &identity.fstype,
+            device: &identity.device,
+            major: identity.major,
+            minor: identity.minor,
+            paths: filesystem.active_paths().map(Path::from).collect(),
+            write: (&filesystem.write).into(),
+            prefault: (&filesystem.prefault).into(),
+            copy: (&filesystem.copy).into(),
+        }
+    }
+}
+
+impl<'a> From<&'a PathStats> for Path<'a> {
+    fn from(path: &'a PathStats) -> Self {
+        let PathStats { path: _, entered: _, function, mode, calls, prefaults, copies } = path;
+        Self { function, mode: mode.name(), calls: *calls, prefaults: *prefaults, copies: *copies }
+    }
+}
+
+impl From<&WriteStats> for Write {
+    fn from(stats: &WriteStats) -> Self {
+        let WriteStats { calls, bytes, errors, kernel_calls, latency } = *stats;
+        Self { calls, bytes, errors, kernel_calls, sum_ns: latency.sum_ns, buckets: buckets(&latency) }
+    }
+}
+
+impl From<&PrefaultStats> for Prefault {
+    fn from(stats: &PrefaultStats) -> Self {
+        let PrefaultStats {
+            calls,
+            bytes,
+            failed_wholly,
+            failed_partly,
+            needed_minor,
+            needed_major,
+            minor_faults,
+            major_faults,
+            kernel_calls,
+            latency,
+        } = *stats;
+        Self {
+            calls,
+            bytes,
+            needed_minor,
+            needed_major,
+            failed: stats.failed(),
+            failed_wholly,
+            failed_partly,
+            minor_faults,
+            major_faults,
+            kernel_calls,
+            sum_ns: latency.sum_ns,
+            buckets: buckets(&latency),
+        }
+    }
+}
+
+impl From<&CopyStats> for Copies {
+    fn from(stats: &CopyStats) -> Self {
+        let CopyStats { calls, bytes_asked, bytes_copied, zero, partial, kernel_calls, kernel_bytes, latency } = *stats;
+        Self {
+            calls,
+            bytes_asked,
+            bytes_copied,
+            zero,
+            partial,
+            kernel_calls,
+            kernel_bytes,
+            sum_ns: latency.sum_ns,
+            buckets: buckets(&latency),
+        }
+    }
+}
+
+impl<'a> From<&'a SiteReport> for Site<'a> {
+    fn from(site: &'a SiteReport) -> Self {
+        let SiteReport { caller, offset, target, module, attached, mechanism, why_not } = site;
+        Self {
+            caller,
+            offset: *offset,
+            target,
+            module: module.as_deref(),
+            attached: *attached,
+            mechanism: mechanism.as_deref(),
+            why_not: why_not.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a EventRecord> for Event<'a> {
+    fn from(event: &'a EventRecord) -> Self {
+        Self {
+            timestamp_ns: event.timestamp_ns,
+            kind: event.kind_name(),
+            pid: event.pid,
+            tid: event.tid,
+            comm: &event.comm,
+            fstype: &event.fstype,
+            device: &event.device,
+            inode: event.inode,
+            position: event.position,
+            asked: event.asked,
+            done: event.done,
+            // Not a number: JavaScript's cannot hold 64 bits.
+            user_address: event.user_address.map(|address| format!("{address:#x}")),
+            path: &event.path,
+        }
+    }
+}
+
+fn buckets(histogram: &Histogram) -> Vec<Le> {
+    histogram.non_empty_buckets().map(|Bucket { upper_ns, count, .. }| Le { le_ns: upper_ns, count }).collect()
+}
+
+fn loss<S: Serializer>(loss: &LossReport, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    for entry in loss.entries() {
+        map.serialize_entry(entry.key, &entry.count)?;
+    }
+    map.end()
+}

@@ -1,0 +1,150 @@
+//! The text at the end of a measurement: table, verdict and histograms of each filesystem, sites, losses.
+
+use crate::data::{FilesystemInterval, LossReport, PathStats, Report, SiteReport};
+
+use super::table::{self, Scale};
+use super::{histogram, sentence, units};
+
+/// Columns that sentences are wrapped at.
+const TEXT_WIDTH: usize = 100;
+
+/// Units that must not be parted from their number at the end of a line.
+const UNITS: [&str; 10] = ["%", "ns", "µs", "ms", "s", "B", "KiB", "MiB", "GiB", "TiB"];
+
+/// The whole report, ended by a newline.
+pub fn report(report: &Report) -> String {
+    let interval = &report.interval;
+    let duration = units::duration(interval.duration_ns as f64);
+    let mut text = format!("kernel {}, measured for {duration}\n\n", units::printable(&report.kernel));
+    text.push_str(&table::table(interval, Scale::Total));
+    if interval.active().next().is_some() {
+        text.push('\n');
+        text.push_str(table::LEGEND);
+        text.push_str("All times include the probes' own.\n");
+    }
+    for filesystem in interval.active() {
+        text.push('\n');
+        text.push_str(&section(filesystem));
+    }
+    text.push('\n');
+    text.push_str(&sites(&report.sites));
+    text.push_str(&loss(&interval.loss));
+    text
+}
+
+/// What was missed: `loss: none`, or one line for each counter that is not zero.
+pub fn loss(loss: &LossReport) -> String {
+    if loss.is_empty() {
+        return "loss: none\n".to_owned();
+    }
+    let width = loss.non_zero().map(|entry| units::count(entry.count).len()).max().unwrap_or(0);
+    let lines = loss.non_zero().map(|entry| format!("  {:>width$}  {}\n", units::count(entry.count), entry.phrase));
+    "loss:\n".to_owned() + &lines.collect::<String>()
+}
+
+fn section(filesystem: &FilesystemInterval) -> String {
+    let identity = &filesystem.identity;
+    let mut text = units::printable(&identity.fstype);
+    if identity.device != identity.fstype && identity.device != "-" {
+        text.push_str(&format!(" on {}", units::printable(&identity.device)));
+    }
+    if (identity.major, identity.minor) != (0, 0) {
+        text.push_str(&format!(" ({}:{})", identity.major, identity.minor));
+    }
+    text.push('\n');
+    text.push_str(&paths(filesystem));
+    text.push_str(&indented(&wrapped(&sentence::verdict(filesystem), TEXT_WIDTH - 2)));
+    for (name, latency) in [
+        ("write", &filesystem.write.latency),
+        ("prefault", &filesystem.prefault.latency),
+        ("copy", &filesystem.copy.latency),
+    ] {
+        text.push('\n');
+        text.push_str(&indented(&histogram::histogram(name, latency)));
+    }
+    text
+}
+
+fn paths(filesystem: &FilesystemInterval) -> String {
+    let name_width = filesystem.active_paths().map(|path| path.function.chars().count()).max().unwrap_or(0);
+    let line = |path: &PathStats| {
+        format!(
+            "  {:<name_width$}  {:<9}  {}, {}, {}\n",
+            path.function,
+            path.mode,
+            units::counted(path.calls, "call", "calls"),
+            units::counted(path.prefaults, "prefault", "prefaults"),
+            units::counted(path.copies, "copy", "copies"),
+        )
+    };
+    filesystem.active_paths().map(line).collect()
+}
+
+/// How many call sites were measured, and why the others were not.
+fn sites(sites: &[SiteReport]) -> String {
+    let n_attached = sites.iter().filter(|site| site.attached).count();
+    let mut text = format!("call sites: {n_attached} of {} measured\n", sites.len());
+    for site in sites.iter().filter(|site| !site.attached) {
+        let module = site.module.as_ref().map_or_else(String::new, |module| format!(" [{module}]"));
+        let why_not = site.why_not.as_deref().unwrap_or("no reason given");
+        text.push_str(&format!("  {}+{:#x}{module} to {}: {why_not}\n", site.caller, site.offset, site.target));
+    }
+    text
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+/// Text broken between words into lines of at most `width` columns, where words allow.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = String::new();
+    let mut column = 0;
+    let mut words = text.split(' ').peekable();
+    while let Some(word) = words.next() {
+        let mut word = word.to_owned();
+        while let Some(unit) = words.next_if(|next| UNITS.contains(&next.trim_end_matches(['.', ',', ';', ')']))) {
+            word = format!("{word} {unit}");
+        }
+        let word_width = word.chars().count();
+        if column > 0 && column + 1 + word_width > width {
+            lines.push('\n');
+            column = 0;
+        } else if column > 0 {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(&word);
+        column += word_width;
+    }
+    lines.push('\n');
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_between_words_but_not_before_a_unit() {
+        for (text, expected) in [
+            ("", "\n"),
+            ("one two", "one two\n"),
+            ("one two three", "one two\nthree\n"),
+            ("of which 99 %, then", "of which\n99 %, then\n"),
+            ("unbreakablelongword x", "unbreakablelongword\nx\n"),
+        ] {
+            assert_eq!(wrapped(text, 10), expected);
+        }
+    }
+
+    #[test]
+    fn no_loss_is_said_to_be_none() {
+        assert_eq!(loss(&LossReport::default()), "loss: none\n");
+        let lost = LossReport { kernel_missed_runs: 1200, events_unread: 3, ..LossReport::default() };
+        assert_eq!(
+            loss(&lost),
+            "loss:\n  1,200  program runs skipped by the kernel\n      3  events not read from the ring; the counts are complete\n"
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! The plan as text, as `prefault doctor` prints it.
+
+use std::fmt::Write as _;
+
+use super::plan::{Plan, PlannedPath, PlannedSite};
+
+/// Adds something that stands in the way.
+pub fn obstacle(text: &mut String, message: &str) {
+    line(text, &format!("problem: {message}"));
+}
+
+/// Adds the conclusion.
+pub fn verdict(text: &mut String, ready: bool) {
+    line(text, if ready { "verdict: ready to measure" } else { "verdict: cannot measure here" });
+}
+
+/// Adds what is measured and how.
+pub fn plan(text: &mut String, kernel: &str, plan: &Plan) {
+    line(text, &format!("kernel: {kernel}"));
+    line(text, "\nfunctions:");
+    for planned in &plan.targets {
+        let how = if planned.traceable { "probed itself" } else { "no ftrace location, probed at its calls" };
+        let signature = planned.target.signature;
+        line(text, &format!("  {:<9} {:<30} {how}", signature.operation.to_string(), signature.name));
+    }
+    line(text, "\nwrite paths:");
+    let width = plan.paths.iter().map(|planned| place(planned).len()).max().unwrap_or(0);
+    for planned in &plan.paths {
+        line(text, &format!("  {:<width$}  {}{}", place(planned), how(&planned.mechanism), role(planned)));
+    }
+    line(text, "\ncall sites:");
+    let width = plan.sites.iter().map(|planned| site(planned).len()).max().unwrap_or(0);
+    for planned in &plan.sites {
+        let operation = planned.site.target.signature.operation;
+        line(text, &format!("  {operation:<9} {:<width$}  {}{}", site(planned), how(&planned.mechanism), notes(planned)));
+    }
+    for (start, bytes) in &plan.unread {
+        line(text, &format!("problem: {bytes} bytes of text at {start:#x} could not be read and may hold further calls"));
+    }
+    line(text, "");
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a string does not fail.
+    let _unused = writeln!(text, "{}", line.trim_end());
+}
+
+fn module_suffix(module: Option<&str>) -> String {
+    module.map_or_else(String::new, |module| format!(" [{module}]"))
+}
+
+fn place(planned: &PlannedPath) -> String {
+    format!("{}{}", planned.path.function, module_suffix(planned.path.module.as_deref()))
+}
+
+fn site(planned: &PlannedSite) -> String {
+    let call = &planned.site.call;
+    format!("{}+{:#x}{}", call.caller, call.offset(), module_suffix(call.module.as_deref()))
+}
+
+fn how<M: ToString, R: ToString>(mechanism: &Result<M, R>) -> String {
+    match mechanism {
+        Ok(mechanism) => mechanism.to_string(),
+        Err(refusal) => format!("not probed: {}", refusal.to_string()),
+    }
+}
+
+fn role(planned: &PlannedPath) -> &'static str {
+    if planned.path.copies { "" } else { "  (prefaults only: around another path, or direct I/O)" }
+}
+
+fn notes(planned: &PlannedSite) -> String {
+    let mut notes = String::new();
+    if planned.site.call.probed {
+        notes.push_str("  (another tool's probe is here too)");
+    }
+    if planned.site.call.redirected {
+        notes.push_str("  (called through call depth tracking)");
+    }
+    notes
+}

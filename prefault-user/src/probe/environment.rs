@@ -1,0 +1,85 @@
+//! What has to be true of the place before anything is tried: privilege, kprobes, lockdown.
+
+use std::{fs, path::Path};
+
+use super::attach::KPROBE_PMU;
+
+/// Why the tool cannot run here. Each message is one line: what, why, and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// Capabilities are missing.
+    #[error("missing {missing}: loading BPF programs and reading kernel addresses needs it; run prefault with sudo")]
+    Capabilities {
+        /// Their names.
+        missing: String,
+    },
+    /// The kernel cannot make kprobes.
+    #[error(
+        "this kernel has no kprobe events (no {KPROBE_PMU}): it needs CONFIG_KPROBE_EVENTS=y, as the stock kernels of all \
+         large distributions have"
+    )]
+    NoKprobes,
+    /// sysfs is not mounted.
+    #[error("/sys is not mounted: mount it, or give the container the host's /sys read-only")]
+    NoSysfs,
+    /// The kernel is locked down.
+    #[error(
+        "the kernel is locked down (confidentiality), which forbids kprobes and reading kernel memory: boot with \
+         lockdown=integrity or without lockdown="
+    )]
+    Lockdown,
+}
+
+/// Capabilities by number (include/uapi/linux/capability.h); CAP_SYS_ADMIN stands in for the last two.
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_SYSLOG: u32 = 34;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// Everything that stands in the way below `root` (normally `/`), the first thing to mend first.
+pub fn obstacles(root: &Path) -> Vec<Obstacle> {
+    let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
+    let mut obstacles: Vec<Obstacle> = missing_capabilities(&status).into_iter().collect();
+    let pmu = Path::new(KPROBE_PMU);
+    if !root.join("sys/kernel").exists() {
+        obstacles.push(Obstacle::NoSysfs);
+    } else if !root.join(pmu.strip_prefix("/").unwrap_or(pmu)).exists() {
+        obstacles.push(Obstacle::NoKprobes);
+    }
+    let lockdown = fs::read_to_string(root.join("sys/kernel/security/lockdown")).unwrap_or_default();
+    if lockdown.contains("[confidentiality]") {
+        obstacles.push(Obstacle::Lockdown);
+    }
+    obstacles
+}
+
+fn missing_capabilities(status: &str) -> Option<Obstacle> {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
+    let has = |capability: u32| effective >> capability & 1 == 1;
+    let mut missing = Vec::new();
+    if !has(CAP_SYSLOG) {
+        missing.push("CAP_SYSLOG");
+    }
+    if !has(CAP_SYS_ADMIN) {
+        let finer = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")];
+        missing.extend(finer.into_iter().filter(|&(capability, _)| !has(capability)).map(|(_, name)| name));
+    }
+    (!missing.is_empty()).then(|| Obstacle::Capabilities { missing: missing.join(", ") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_missing_capabilities_are_named() {
+        let missing = |hex: &str| missing_capabilities(&format!("Name:\tx\nCapEff:\t{hex}\n"));
+        let named = |names: &str| Some(Obstacle::Capabilities { missing: names.to_owned() });
+        assert_eq!(missing("000001ffffffffff"), None);
+        assert_eq!(missing("0000000000000000"), named("CAP_SYSLOG, CAP_BPF, CAP_PERFMON"));
+        assert_eq!(missing("000000c400000000"), None, "the three fine ones are enough");
+        assert_eq!(missing("0000000400000000"), named("CAP_BPF, CAP_PERFMON"));
+        assert_eq!(missing("0000000000200000"), named("CAP_SYSLOG"));
+    }
+}

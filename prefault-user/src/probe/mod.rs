@@ -1,0 +1,11 @@
+//! Probing: what to attach where (plan), and the BPF objects that do it (session).
+
+mod attach;
+pub mod describe;
+pub mod environment;
+pub mod plan;
+pub mod pods;
+pub mod session;
+mod text;
+
+pub use text::text_through_bpf;

@@ -1,0 +1,222 @@
+//! The plan: a pure function from kernel facts and call sites to what is attached where, or why not.
+
+use std::fmt;
+
+use prefault_ebpf::{Config, MAX_PATHS};
+
+use crate::{
+    data::SiteReport,
+    kernel::{
+        Kernel,
+        types::{Types, USER_ITER_TYPES, offsets_of},
+    },
+    sites::{NoPath, Operation, Path, Site, Sites, Target},
+};
+
+/// What to attach.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Constants for the programs.
+    pub config: Config,
+    /// Write paths.
+    pub paths: Vec<PlannedPath>,
+    /// Call sites.
+    pub sites: Vec<PlannedSite>,
+    /// Measured functions, and whether they can be probed themselves.
+    pub targets: Vec<PlannedTarget>,
+    /// Text that could not be searched: start and bytes.
+    pub unread: Vec<(u64, u64)>,
+}
+
+/// A write path and how its entry and return are probed.
+#[derive(Clone, Debug)]
+pub struct PlannedPath {
+    /// The path.
+    pub path: Path,
+    /// How, or why not.
+    pub mechanism: Result<Mechanism, Refusal>,
+}
+
+/// A call site and how the call and the instruction behind it are probed.
+#[derive(Clone, Debug)]
+pub struct PlannedSite {
+    /// The site.
+    pub site: Site,
+    /// How, or why not.
+    pub mechanism: Result<Mechanism, Refusal>,
+}
+
+/// A measured function.
+#[derive(Clone, Debug)]
+pub struct PlannedTarget {
+    /// The function.
+    pub target: Target,
+    /// The kernel may allow probing it directly: it has an ftrace location.
+    pub traceable: bool,
+}
+
+/// How a pair of points is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// fentry and fexit.
+    Trampoline,
+    /// kprobe and kretprobe on the function.
+    FunctionProbe,
+    /// kprobes on the call and on the instruction behind it.
+    CallSite,
+}
+
+impl fmt::Display for Mechanism {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Trampoline => "fentry/fexit",
+            Self::FunctionProbe => "kprobe/kretprobe",
+            Self::CallSite => "kprobe",
+        })
+    }
+}
+
+/// Why something is not attached.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The function has no ftrace location.
+    #[error("{0} has no ftrace location, and the kernel refuses probes in such functions (CONFIG_KPROBE_EVENTS_ON_NOTRACE)")]
+    NotTraceable(String),
+    /// The site is not part of a write path.
+    #[error("{0}")]
+    NoPath(NoPath),
+    /// More paths than the programs can tell apart.
+    #[error("more than {MAX_PATHS} write paths")]
+    TooManyPaths,
+    /// The path it belongs to is not probed.
+    #[error("its write path {0} is not probed")]
+    PathNotProbed(String),
+    /// The kernel refused the attachment.
+    #[error("the kernel refused: {0}")]
+    Kernel(String),
+}
+
+/// Why no plan can be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A structure member is missing in BTF.
+    #[error("the BTF of this kernel has no {0}: the tool has to learn what became of it, please report the kernel's release")]
+    NoMember(String),
+    /// No enumerator of user memory in BTF.
+    #[error("the BTF of this kernel does not say which iov_iter types are user memory: please report the kernel's release")]
+    NoIterTypes,
+}
+
+impl Plan {
+    /// Plans for `kernel`, whose call sites are `sites`.
+    ///
+    /// # Errors
+    /// [`PlanError`] if the programs could not interpret what they read on this kernel.
+    pub fn new(kernel: &Kernel, sites: Sites) -> Result<Self, PlanError> {
+        let config = config_of(kernel.types.as_ref(), &sites.targets)?;
+        let targets: Vec<PlannedTarget> = sites.targets.into_iter().map(plan_target).collect();
+        let paths: Vec<PlannedPath> =
+            sites.paths.into_iter().enumerate().map(|(number, path)| plan_path(number, path)).collect();
+        let sites_planned = sites
+            .sites
+            .into_iter()
+            .map(|site| PlannedSite { mechanism: plan_site(&site, &paths, &targets), site })
+            .collect();
+        Ok(Self { config, paths, sites: sites_planned, targets, unread: sites.unread })
+    }
+
+    /// Whether anything of `operation` is attached or to be attached.
+    pub fn measures(&self, operation: Operation) -> bool {
+        self.sites_of(operation).any(|planned| planned.mechanism.is_ok())
+    }
+
+    /// Why the first site of `operation` is not attached.
+    pub fn first_refusal(&self, operation: Operation) -> String {
+        let refusal = self.sites_of(operation).find_map(|planned| planned.mechanism.as_ref().err());
+        refusal.map_or_else(|| "no call of it was found".to_owned(), ToString::to_string)
+    }
+
+    fn sites_of(&self, operation: Operation) -> impl Iterator<Item = &PlannedSite> {
+        self.sites.iter().filter(move |planned| planned.site.target.signature.operation == operation)
+    }
+
+    /// Names of the paths, by number.
+    pub fn path_names(&self) -> Vec<String> {
+        self.paths.iter().map(|planned| planned.path.function.clone()).collect()
+    }
+
+    /// What became of every site.
+    pub fn site_reports(&self) -> Vec<SiteReport> {
+        let report = |planned: &PlannedSite| SiteReport {
+            caller: planned.site.call.caller.clone(),
+            offset: planned.site.call.offset(),
+            target: planned.site.target.signature.name.to_owned(),
+            module: planned.site.call.module.clone(),
+            attached: planned.mechanism.is_ok(),
+            mechanism: planned.mechanism.as_ref().ok().map(ToString::to_string),
+            why_not: planned.mechanism.as_ref().err().map(ToString::to_string),
+        };
+        self.sites.iter().map(report).collect()
+    }
+}
+
+fn plan_target(target: Target) -> PlannedTarget {
+    PlannedTarget { traceable: target.traceable == Some(true), target }
+}
+
+fn plan_path(number: usize, path: Path) -> PlannedPath {
+    let mechanism = if number >= MAX_PATHS as usize {
+        Err(Refusal::TooManyPaths)
+    } else if path.traceable == Some(false) {
+        Err(Refusal::NotTraceable(path.function.clone()))
+    } else if path.in_kernel_btf {
+        Ok(Mechanism::Trampoline)
+    } else {
+        Ok(Mechanism::FunctionProbe)
+    };
+    PlannedPath { path, mechanism }
+}
+
+fn plan_site(site: &Site, paths: &[PlannedPath], targets: &[PlannedTarget]) -> Result<Mechanism, Refusal> {
+    let numbers = site.paths.as_ref().map_err(|why| Refusal::NoPath(why.clone()))?;
+    let refused = numbers.iter().map(|&number| &paths[number]).find(|planned| planned.mechanism.is_err());
+    if let Some(planned) = refused {
+        return Err(Refusal::PathNotProbed(planned.path.function.clone()));
+    }
+    if targets.iter().any(|planned| planned.target == site.target && planned.traceable) {
+        return Ok(Mechanism::FunctionProbe);
+    }
+    if site.call.traceable == Some(false) {
+        return Err(Refusal::NotTraceable(site.call.caller.clone()));
+    }
+    Ok(Mechanism::CallSite)
+}
+
+fn config_of(types: &dyn Types, targets: &[Target]) -> Result<Config, PlanError> {
+    let offsets = offsets_of(types).map_err(PlanError::NoMember)?;
+    let [ubuf, iovec] = USER_ITER_TYPES.map(|name| types.enumerator(name));
+    if ubuf.is_none() && iovec.is_none() {
+        return Err(PlanError::NoIterTypes);
+    }
+    let bit = |value: Option<u32>| value.map_or(0, |value| 1 << (value & 31));
+    let mut config = Config {
+        offsets,
+        user_iter_types: bit(ubuf) | bit(iovec),
+        ubuf_iter_type: ubuf.unwrap_or(u32::MAX),
+        // Before 5.14 the types are flags above the direction (include/linux/uio.h, enum iter_type of 5.10).
+        iter_type_ignored: u32::from(types.member_offset("iov_iter", "iter_type").is_none()),
+        events: 1,
+        ..Config::default()
+    };
+    for target in targets {
+        match target.signature.operation {
+            Operation::Prefault => config.prefault_returns_errno = u32::from(target.signature.returns_errno),
+            Operation::Copy => {
+                config.copy_bytes_argument = target.signature.bytes_argument;
+                config.copy_iter_argument = target.signature.iter_argument;
+                config.copy_keeps_iter = u32::from(target.signature.keeps_iter);
+            }
+        }
+    }
+    Ok(config)
+}

@@ -1,0 +1,65 @@
+//! Kernel text through bpf_probe_read_kernel, where /proc/kcore cannot be read: some containers hide it.
+
+use std::{cell::RefCell, io};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, MapData},
+    programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _},
+};
+use prefault_ebpf::{TEXT_CHUNK_BYTES, map, program};
+
+use super::pods::PodText;
+use crate::kernel::text::ReadText;
+
+/// A program that copies kernel text into a map, run once per piece.
+struct BpfText {
+    inner: RefCell<Inner>,
+}
+
+struct Inner {
+    bpf: Ebpf,
+    chunk: Array<MapData, PodText>,
+}
+
+/// Loads the program that reads text.
+///
+/// # Errors
+/// If BPF programs cannot be loaded here.
+pub fn text_through_bpf() -> Result<Box<dyn ReadText>> {
+    let mut bpf = EbpfLoader::new().allow_unsupported_maps().load(super::session::OBJECT)?;
+    let chunk = bpf.take_map(map::TEXT).ok_or_else(|| anyhow!("the object has no map {}", map::TEXT))?;
+    let chunk = Array::try_from(chunk)?;
+    program_of(&mut bpf)?.load().context("failed to load the program that reads kernel text")?;
+    Ok(Box::new(BpfText { inner: RefCell::new(Inner { bpf, chunk }) }))
+}
+
+fn program_of(bpf: &mut Ebpf) -> Result<&mut RawTracePoint> {
+    let program = bpf.program_mut(program::READ_TEXT).ok_or_else(|| anyhow!("the object has no reader of text"))?;
+    Ok(program.try_into()?)
+}
+
+impl Inner {
+    fn read(&mut self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        let mut options = RawTracePointRunOptions::new();
+        options.args[..2].copy_from_slice(&[address, bytes.len() as u64]);
+        let result = program_of(&mut self.bpf)?.test_run(options)?;
+        if result.return_value != 0 {
+            return Err(anyhow!("bpf_probe_read_kernel failed at {address:#x}"));
+        }
+        let PodText(chunk) = self.chunk.get(&0, 0)?;
+        bytes.copy_from_slice(&chunk[..bytes.len()]);
+        Ok(())
+    }
+}
+
+impl ReadText for BpfText {
+    fn read_text(&self, address: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let mut inner = self.inner.borrow_mut();
+        for (index, chunk) in bytes.chunks_mut(TEXT_CHUNK_BYTES).enumerate() {
+            inner.read(address + (index * TEXT_CHUNK_BYTES) as u64, chunk).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! What the scan has to know of an instruction set; one implementation per architecture.
+
+/// A possible call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Bytes from the start of the text that was searched.
+    pub offset: usize,
+    /// Length of the call instruction.
+    pub length: usize,
+    /// Index of the function called.
+    pub target: usize,
+    /// A breakpoint has replaced the first byte: another tool probes the call.
+    pub breakpoint: bool,
+    /// The call goes to the padding before the function instead of its entry.
+    pub redirected: bool,
+}
+
+/// How decoding a function from its start met a place in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landing {
+    /// An instruction starts there.
+    Exact,
+    /// An instruction starts there if a probe before it, which hides an instruction, is taken into account.
+    AroundProbe,
+    /// No instruction starts there.
+    Missed,
+}
+
+/// An instruction set.
+pub trait InstructionSet {
+    /// Bytes of the longest call: how far searched pieces of text have to overlap.
+    const CALL_BYTES: usize;
+
+    /// Places in `text` at `address` that look like direct calls of one of `targets`.
+    fn candidates(text: &[u8], address: u64, targets: &[u64]) -> Vec<Candidate>;
+
+    /// Decodes `function`, which is at `address`, from its start and tells how it meets the byte `place`.
+    fn land(function: &[u8], address: u64, place: usize) -> Landing;
+
+    /// Whether a breakpoint is the first byte of `text`.
+    fn is_breakpoint(text: &[u8]) -> bool;
+
+    /// Whether the function that starts with `entry` has an ftrace location; `None` if that cannot be told.
+    fn is_traceable(entry: &[u8]) -> Option<bool>;
+}

@@ -1,0 +1,172 @@
+//! Call sites: every direct call of the prefault and of the atomic copy, and the write path each belongs to.
+//!
+//! A pure function of kernel facts. Two of the functions we measure cannot be probed themselves on stock kernels, their
+//! callers can; and because the calls are found in the text, no list of filesystems has to be kept.
+
+mod instructions;
+mod paths;
+mod scan;
+mod x86_64;
+
+use std::fmt;
+
+use crate::kernel::Kernel;
+
+pub use paths::{NoPath, Path};
+pub use scan::Call;
+
+/// What is measured at a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// The user buffer is faulted in.
+    Prefault,
+    /// Data is copied with page faults disabled.
+    Copy,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Prefault => "prefault",
+            Self::Copy => "copy",
+        })
+    }
+}
+
+/// How a version of a measured function is called and what it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Name in the kernel.
+    pub name: &'static str,
+    /// What it does.
+    pub operation: Operation,
+    /// Which argument is the number of bytes, from 0.
+    pub bytes_argument: u32,
+    /// Which argument is the iterator, from 0.
+    pub iter_argument: u32,
+    /// It returns 0 or -EFAULT instead of the bytes not faulted in.
+    pub returns_errno: bool,
+    /// It leaves the iterator where it was.
+    pub keeps_iter: bool,
+}
+
+const fn signature(name: &'static str, operation: Operation, bytes_argument: u32, iter_argument: u32) -> Signature {
+    Signature { name, operation, bytes_argument, iter_argument, returns_errno: false, keeps_iter: false }
+}
+
+/// Every name the two functions have had. No kernel has two of one operation.
+pub const SIGNATURES: [Signature; 5] = [
+    // Since 5.16, a6294593e8a1 "iov_iter: Turn iov_iter_fault_in_readable into fault_in_iov_iter_readable".
+    signature("fault_in_iov_iter_readable", Operation::Prefault, 1, 0),
+    Signature { returns_errno: true, ..signature("iov_iter_fault_in_readable", Operation::Prefault, 1, 0) },
+    // Since 6.16; until then an inline function around the next one (include/linux/uio.h).
+    signature("copy_folio_from_iter_atomic", Operation::Copy, 2, 3),
+    signature("copy_page_from_iter_atomic", Operation::Copy, 2, 3),
+    // Until 5.13 (mm/filemap.c advances the iterator itself).
+    Signature { keeps_iter: true, ..signature("iov_iter_copy_from_user_atomic", Operation::Copy, 3, 1) },
+];
+
+/// A measured function that this kernel has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// How it is called.
+    pub signature: Signature,
+    /// Its address.
+    pub address: u64,
+    /// Whether it has an ftrace location, so that the kernel lets it be probed itself; `None` if unclear.
+    pub traceable: Option<bool>,
+}
+
+/// One call of a measured function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// What is called.
+    pub target: Target,
+    /// Where the call is.
+    pub call: Call,
+    /// Write paths it belongs to, as indices into [`Sites::paths`]: one, or several for a shared helper.
+    pub paths: Result<Vec<usize>, NoPath>,
+}
+
+/// All calls that were found.
+#[derive(Clone, Debug, Default)]
+pub struct Sites {
+    /// Measured functions of this kernel.
+    pub targets: Vec<Target>,
+    /// Their calls, by address.
+    pub sites: Vec<Site>,
+    /// Write paths that the calls belong to.
+    pub paths: Vec<Path>,
+    /// Text that could not be read and may hold further calls: start and bytes.
+    pub unread: Vec<(u64, u64)>,
+}
+
+/// Why there is nothing to measure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SitesError {
+    /// One of the two functions has none of the known names.
+    #[error(
+        "this kernel has no {operation} function under any known name ({names}): the tool has to learn its new name, \
+         please report the kernel's release"
+    )]
+    NoTarget {
+        /// Which of the two.
+        operation: Operation,
+        /// The names that were tried.
+        names: String,
+    },
+    /// Both functions are there, but nothing calls them directly.
+    #[error(
+        "no call of {names} was found in the text of this kernel: its calls have a form that the scan does not know, \
+         please report the kernel's release and `prefault doctor --facts`"
+    )]
+    NoSite {
+        /// The functions.
+        names: String,
+    },
+}
+
+impl Sites {
+    /// Finds all call sites of `kernel`.
+    ///
+    /// # Errors
+    /// [`SitesError`] if a measured function or every call of it is missing.
+    pub fn find(kernel: &Kernel) -> Result<Self, SitesError> {
+        let targets = targets_of(kernel)?;
+        let addresses: Vec<u64> = targets.iter().map(|target| target.address).collect();
+        let scanned = scan::scan(kernel, &addresses, &kernel.symbols.text());
+        if scanned.calls.is_empty() {
+            let names: Vec<_> = targets.iter().map(|target| target.signature.name).collect();
+            return Err(SitesError::NoSite { names: names.join(" or ") });
+        }
+        let mut found = Self { targets, unread: scanned.unread, ..Self::default() };
+        let resolved = paths::resolve(kernel, &scanned.calls, |call| {
+            found.targets[call.target].signature.operation == Operation::Copy
+        });
+        found.paths = resolved.paths;
+        found.sites = scanned
+            .calls
+            .into_iter()
+            .zip(resolved.of_calls)
+            .map(|(call, paths)| Site { target: found.targets[call.target], call, paths })
+            .collect();
+        Ok(found)
+    }
+}
+
+fn targets_of(kernel: &Kernel) -> Result<Vec<Target>, SitesError> {
+    let targets: Vec<Target> = SIGNATURES
+        .into_iter()
+        .filter_map(|signature| {
+            let address = kernel.symbols.in_kernel(signature.name)?.address;
+            Some(Target { signature, address, traceable: scan::is_traceable(kernel, address) })
+        })
+        .collect();
+    for operation in [Operation::Prefault, Operation::Copy] {
+        if !targets.iter().any(|target| target.signature.operation == operation) {
+            let names: Vec<_> = SIGNATURES.iter().filter(|s| s.operation == operation).map(|s| s.name).collect();
+            return Err(SitesError::NoTarget { operation, names: names.join(", ") });
+        }
+    }
+    Ok(targets)
+}

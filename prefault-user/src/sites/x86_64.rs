@@ -1,0 +1,169 @@
+//! x86-64: `e8 rel32` calls, `cc` breakpoints, five-byte ftrace locations.
+
+use iced_x86::{Code, Decoder, DecoderOptions};
+
+use super::instructions::{Candidate, InstructionSet, Landing};
+
+/// x86-64.
+pub struct X86_64;
+
+const CALL: u8 = 0xe8;
+const JUMP: u8 = 0xe9;
+const BREAKPOINT: u8 = 0xcc;
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+
+/// Padding before a function that a call may be redirected to: with `retbleed=stuff` calls go to an accounting thunk in
+/// it (arch/x86/kernel/callthunks.c; CONFIG_FUNCTION_PADDING_BYTES is at most 16 on stock kernels).
+const PADDING: u64 = 16;
+
+/// Longest instruction of the architecture.
+const LONGEST_INSTRUCTION: usize = 15;
+
+/// Instructions hidden by probes that are tried to be looked behind in one function.
+const MAX_HIDDEN: u32 = 3;
+
+impl InstructionSet for X86_64 {
+    const CALL_BYTES: usize = 5;
+
+    fn candidates(text: &[u8], address: u64, targets: &[u64]) -> Vec<Candidate> {
+        let searched = text.len().saturating_sub(Self::CALL_BYTES - 1);
+        memchr::memchr2_iter(CALL, BREAKPOINT, &text[..searched])
+            .filter_map(|offset| {
+                let operand = [text[offset + 1], text[offset + 2], text[offset + 3], text[offset + 4]];
+                let next = address + (offset + Self::CALL_BYTES) as u64;
+                let callee = next.wrapping_add_signed(i64::from(i32::from_le_bytes(operand)));
+                let target = targets.iter().position(|&target| target.wrapping_sub(callee) <= PADDING)?;
+                Some(Candidate {
+                    offset,
+                    length: Self::CALL_BYTES,
+                    target,
+                    breakpoint: text[offset] == BREAKPOINT,
+                    redirected: callee != targets[target],
+                })
+            })
+            .collect()
+    }
+
+    fn land(function: &[u8], address: u64, place: usize) -> Landing {
+        if lands(function, address, 0, place, 0) {
+            Landing::Exact
+        } else if (1..=MAX_HIDDEN).any(|hidden| lands(function, address, 0, place, hidden)) {
+            Landing::AroundProbe
+        } else {
+            Landing::Missed
+        }
+    }
+
+    fn is_breakpoint(text: &[u8]) -> bool {
+        text.first() == Some(&BREAKPOINT)
+    }
+
+    fn is_traceable(entry: &[u8]) -> Option<bool> {
+        let entry = entry.strip_prefix(&ENDBR64).unwrap_or(entry);
+        match *entry.first()? {
+            _ if entry.starts_with(&NOP5) => Some(true),
+            // Patched by a tracer, or code that starts like that.
+            CALL | JUMP | BREAKPOINT => None,
+            _ => Some(false),
+        }
+    }
+}
+
+/// Whether decoding from `start` meets `place`, looking behind at most `hidden` instructions that a probe replaced.
+fn lands(function: &[u8], address: u64, start: usize, place: usize, hidden: u32) -> bool {
+    let Some(rest) = function.get(start..) else { return false };
+    let mut decoder = Decoder::with_ip(64, rest, address + start as u64, DecoderOptions::NONE);
+    loop {
+        let at = start + decoder.position();
+        if at >= place || !decoder.can_decode() {
+            return at == place;
+        }
+        let instruction = decoder.decode();
+        if hidden == 0 {
+            if instruction.is_invalid() {
+                return false;
+            }
+            continue;
+        }
+        // An optimised probe is a jump over at least its own five bytes to code outside the function.
+        let shortest = match instruction.code() {
+            Code::Int3 => 1,
+            Code::Jmp_rel32_64 if !within(function, address, instruction.near_branch_target()) => 5,
+            _ => continue,
+        };
+        let lengths = shortest..=shortest + LONGEST_INSTRUCTION;
+        return lengths.into_iter().any(|length| lands(function, address, at + length, place, hidden - 1));
+    }
+}
+
+fn within(function: &[u8], address: u64, target: u64) -> bool {
+    target.wrapping_sub(address) < function.len() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: u64 = 0xffff_ffff_8100_0000;
+    /// `push %rbx; mov $0x1000,%esi; call +0x100; test %rax,%rax; ret`
+    const FUNCTION: [u8; 15] = [0x53, 0xbe, 0, 0x10, 0, 0, 0xe8, 0, 1, 0, 0, 0x48, 0x85, 0xc0, 0xc3];
+    const CALLEE: u64 = AT + 11 + 0x100;
+
+    #[test]
+    fn a_call_is_found_at_its_target_and_in_the_padding_before_it() {
+        let found = X86_64::candidates(&FUNCTION, AT, &[CALLEE]);
+        let call = Candidate { offset: 6, length: 5, target: 0, breakpoint: false, redirected: false };
+        assert_eq!(found, [call]);
+        let redirected = X86_64::candidates(&FUNCTION, AT, &[1, CALLEE + 9]);
+        assert_eq!(redirected, [Candidate { target: 1, redirected: true, ..call }]);
+        assert_eq!(X86_64::candidates(&FUNCTION, AT, &[CALLEE - 1]), []);
+        assert_eq!(X86_64::candidates(&FUNCTION, AT, &[CALLEE + PADDING + 1]), []);
+    }
+
+    #[test]
+    fn a_call_under_a_breakpoint_is_found_and_said_to_be_one() {
+        let mut probed = FUNCTION;
+        probed[6] = BREAKPOINT;
+        let found = X86_64::candidates(&probed, AT, &[CALLEE]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].breakpoint);
+    }
+
+    #[test]
+    fn text_too_short_for_a_call_has_none() {
+        for length in 0..5 {
+            assert_eq!(X86_64::candidates(&[CALL; 4][..length.min(4)], AT, &[CALLEE]), []);
+        }
+    }
+
+    #[test]
+    fn only_starts_of_instructions_are_landed_on() {
+        let starts: Vec<_> = (0..14).filter(|&at| X86_64::land(&FUNCTION, AT, at) == Landing::Exact).collect();
+        assert_eq!(starts, [0, 1, 6, 11]);
+        assert_eq!(X86_64::land(&FUNCTION, AT, 8), Landing::Missed);
+    }
+
+    #[test]
+    fn a_breakpoint_before_the_place_is_looked_behind() {
+        let mut probed = FUNCTION;
+        // On `mov $0x1000,%esi`, whose remaining bytes decode as something else.
+        probed[1] = BREAKPOINT;
+        assert_ne!(X86_64::land(&probed, AT, 6), Landing::Missed);
+    }
+
+    #[test]
+    fn ftrace_locations_are_told_from_other_entries() {
+        let cases: [(&[u8], Option<bool>); 6] = [
+            (&NOP5, Some(true)),
+            (&[0xf3, 0x0f, 0x1e, 0xfa, 0x0f, 0x1f, 0x44, 0x00, 0x00], Some(true)),
+            (&[0xf3, 0x0f, 0x1e, 0xfa, 0x53], Some(false)),
+            (&[0x53, 0x48], Some(false)),
+            (&[0xe8, 0, 0, 0, 0], None),
+            (&[], None),
+        ];
+        for (entry, expected) in cases {
+            assert_eq!(X86_64::is_traceable(entry), expected, "{entry:x?}");
+        }
+    }
+}
