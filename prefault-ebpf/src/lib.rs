@@ -6,6 +6,7 @@
 //! All times are nanoseconds of CLOCK_MONOTONIC, all sizes bytes. Every counter is cumulative, per CPU, and only grows.
 
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod histogram;
 

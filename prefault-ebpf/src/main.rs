@@ -78,7 +78,8 @@ fn copy_begin(ctx: ProbeContext) -> u32 {
     // SAFETY: the registers of a kprobe are readable.
     let [second, third, fourth] = unsafe {
         let regs = ctx.regs;
-        [&raw const (*regs).rsi, &raw const (*regs).rdx, &raw const (*regs).rcx].map(|register| register.read_volatile())
+        [&raw const (*regs).rsi, &raw const (*regs).rdx, &raw const (*regs).rcx]
+            .map(|register| register.read_volatile())
     };
     let asked = if config!(copy_bytes_argument) == 2 { third } else { fourth };
     let iter = if config!(copy_iter_argument) == 3 { fourth } else { second };

@@ -1,7 +1,9 @@
 //! Probe bodies of the prefault and the copy: begin and end, on whichever point they were attached to.
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_ktime_get_ns};
-use prefault_ebpf::{CopyLedger, EventKind, Frame, Latency, Loss, Pending, PrefaultLedger, TaskContext, bucket_of, frame_flag};
+use prefault_ebpf::{
+    CopyLedger, EventKind, Frame, Latency, Loss, Pending, PrefaultLedger, TaskContext, bucket_of, frame_flag,
+};
 
 use crate::{
     events,
@@ -158,8 +160,11 @@ fn count_prefault(
         add(&raw mut (*ledger).calls, 1);
         add(&raw mut (*ledger).bytes, context.asked);
         if unfaulted > 0 {
-            let failed =
-                if unfaulted == context.asked { &raw mut (*ledger).failed_wholly } else { &raw mut (*ledger).failed_partly };
+            let failed = if unfaulted == context.asked {
+                &raw mut (*ledger).failed_wholly
+            } else {
+                &raw mut (*ledger).failed_partly
+            };
             add(failed, 1);
         }
         if minor | major != 0 {

@@ -3,8 +3,8 @@
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
 use prefault_ebpf::{
-    COOKIE_COPIES, Frame, Loss, MAX_DEPTH, MAX_PATHS, OTHER_SLOT, PathLedger, Pending, TaskContext, WriteLedger, bucket_of,
-    frame_flag,
+    COOKIE_COPIES, Frame, Loss, MAX_DEPTH, MAX_PATHS, OTHER_SLOT, PathLedger, Pending, TaskContext, WriteLedger,
+    bucket_of, frame_flag,
 };
 
 use crate::{

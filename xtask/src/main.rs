@@ -1,2 +1,33 @@
-//! placeholder
-fn main() {}
+//! Command line of the task runner: parses, dispatches and turns the outcome into an exit code. No task lives here.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use xtask::{dist, setup, vm};
+
+/// Tasks of the prefault workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, disable_help_subcommand = true)]
+enum Task {
+    /// Install what building and testing need and this machine lacks.
+    Setup,
+    /// Build the tool as one static executable, target/dist/prefault.
+    Dist,
+    /// Run a command in a virtual machine under a stock Debian kernel.
+    Vm(vm::cli::Args),
+}
+
+/// As in ripgrep, 2 is an error of the task itself; everything else belongs to what the task ran.
+const ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    let result = match Task::parse() {
+        Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
+        Task::Dist => dist::run().map(|_| ExitCode::SUCCESS),
+        Task::Vm(args) => vm::cli::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(ERROR)
+    })
+}

@@ -73,5 +73,7 @@ fn frozen(kernel: &Kernel) -> Result<Frozen> {
     let mut functions: Vec<Function> = sites.targets.iter().map(|target| named(target.address, true)).collect();
     functions.extend(sites.sites.iter().map(|site| named(site.call.caller_address, true)));
     functions.extend(sites.paths.iter().map(|path| named(path.address, true)));
+    functions.sort_by_key(|function| function.address);
+    functions.dedup_by_key(|function| function.address);
     Ok(Frozen::save(kernel, &functions))
 }

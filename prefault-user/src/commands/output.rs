@@ -21,9 +21,7 @@ impl Output {
     pub fn open(file: Option<&Path>) -> Result<Self> {
         let to: Box<dyn Write> = match file {
             None => Box::new(io::stdout()),
-            Some(path) => {
-                Box::new(File::create(path).with_context(|| format!("failed to create {}", path.display()))?)
-            }
+            Some(path) => Box::new(File::create(path).with_context(|| format!("failed to create {}", path.display()))?),
         };
         Ok(Self { to })
     }
@@ -39,7 +37,7 @@ impl Output {
 
 /// Whether the reader of the output has gone, which ends the program quietly.
 pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    })
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
 }

@@ -72,9 +72,7 @@ impl Btf {
         let (first_type, first_string) = match &base {
             // Type 0 is void and has no entry.
             None => (1, 0),
-            Some(base) => {
-                (base.first_type + base.types.len() as u32, base.first_string + base.strings_len as u32)
-            }
+            Some(base) => (base.first_type + base.types.len() as u32, base.first_string + base.strings_len as u32),
         };
         Ok(Self { base, data, types, strings_start, strings_len, first_type, first_string })
     }

@@ -127,9 +127,8 @@ impl Symbols {
     /// The code of one module (`None`: the kernel itself), as ranges that symbols cover, by address.
     pub fn text_of(&self, module: Option<&str>) -> Vec<Range<u64>> {
         let Some(module) = module else { return self.kernel_text().into_iter().collect() };
-        let of_module = |(number, range): (u16, Range<u64>)| {
-            (self.modules[usize::from(number) - 1] == module).then_some(range)
-        };
+        let of_module =
+            |(number, range): (u16, Range<u64>)| (self.modules[usize::from(number) - 1] == module).then_some(range);
         self.module_text().into_iter().filter_map(of_module).collect()
     }
 

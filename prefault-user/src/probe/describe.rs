@@ -32,10 +32,16 @@ pub fn plan(text: &mut String, kernel: &str, plan: &Plan) {
     let width = plan.sites.iter().map(|planned| site(planned).len()).max().unwrap_or(0);
     for planned in &plan.sites {
         let operation = planned.site.target.signature.operation;
-        line(text, &format!("  {operation:<9} {:<width$}  {}{}", site(planned), how(&planned.mechanism), notes(planned)));
+        line(
+            text,
+            &format!("  {operation:<9} {:<width$}  {}{}", site(planned), how(&planned.mechanism), notes(planned)),
+        );
     }
     for (start, bytes) in &plan.unread {
-        line(text, &format!("problem: {bytes} bytes of text at {start:#x} could not be read and may hold further calls"));
+        line(
+            text,
+            &format!("problem: {bytes} bytes of text at {start:#x} could not be read and may hold further calls"),
+        );
     }
     line(text, "");
 }

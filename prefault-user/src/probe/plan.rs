@@ -80,7 +80,9 @@ impl fmt::Display for Mechanism {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The function has no ftrace location.
-    #[error("{0} has no ftrace location, and the kernel refuses probes in such functions (CONFIG_KPROBE_EVENTS_ON_NOTRACE)")]
+    #[error(
+        "{0} has no ftrace location, and the kernel refuses probes in such functions (CONFIG_KPROBE_EVENTS_ON_NOTRACE)"
+    )]
     NotTraceable(String),
     /// The site is not part of a write path.
     #[error("{0}")]
@@ -100,10 +102,14 @@ pub enum Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// A structure member is missing in BTF.
-    #[error("the BTF of this kernel has no {0}: the tool has to learn what became of it, please report the kernel's release")]
+    #[error(
+        "the BTF of this kernel has no {0}: the tool has to learn what became of it, please report the kernel's release"
+    )]
     NoMember(String),
     /// No enumerator of user memory in BTF.
-    #[error("the BTF of this kernel does not say which iov_iter types are user memory: please report the kernel's release")]
+    #[error(
+        "the BTF of this kernel does not say which iov_iter types are user memory: please report the kernel's release"
+    )]
     NoIterTypes,
 }
 

@@ -8,10 +8,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::scan::{self, Call};
-use crate::kernel::{
-    Kernel,
-    types::Parameter,
-};
+use crate::kernel::{Kernel, types::Parameter};
 
 /// A function through which buffered writes go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +116,11 @@ fn whole_function(kernel: &Kernel, call: &Call) -> Function {
     let part = Function { name: call.caller.clone(), address: call.caller_address, module: call.module.clone() };
     let Some(name) = call.caller.strip_suffix(".cold") else { return part };
     let whole = kernel.symbols.named(name).find(|symbol| symbol.module == call.module.as_deref());
-    whole.map_or(part, |symbol| Function { name: name.to_owned(), address: symbol.address, module: call.module.clone() })
+    whole.map_or(part, |symbol| Function {
+        name: name.to_owned(),
+        address: symbol.address,
+        module: call.module.clone(),
+    })
 }
 
 /// The name in the source: the compiler appends `.isra.0`, `.constprop.0` and the like.

@@ -10,7 +10,9 @@ pub struct X86_64;
 const CALL: u8 = 0xe8;
 const JUMP: u8 = 0xe9;
 const BREAKPOINT: u8 = 0xcc;
-const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+/// What may stand before an ftrace location: endbr64, or what the kernel seals it with in functions that are never called
+/// indirectly (arch/x86/include/asm/ibt.h, gen_endbr_poison: `osp nop3` in 6.12, `nopl -42(%rax)` in 6.13).
+const LANDING_PADS: [[u8; 4]; 3] = [[0xf3, 0x0f, 0x1e, 0xfa], [0x66, 0x0f, 0x1f, 0x00], [0x0f, 0x1f, 0x40, 0xd6]];
 const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
 
 /// Padding before a function that a call may be redirected to: with `retbleed=stuff` calls go to an accounting thunk in
@@ -60,7 +62,7 @@ impl InstructionSet for X86_64 {
     }
 
     fn is_traceable(entry: &[u8]) -> Option<bool> {
-        let entry = entry.strip_prefix(&ENDBR64).unwrap_or(entry);
+        let entry = LANDING_PADS.iter().find_map(|pad| entry.strip_prefix(pad)).unwrap_or(entry);
         match *entry.first()? {
             _ if entry.starts_with(&NOP5) => Some(true),
             // Patched by a tracer, or code that starts like that.
@@ -154,8 +156,9 @@ mod tests {
 
     #[test]
     fn ftrace_locations_are_told_from_other_entries() {
-        let cases: [(&[u8], Option<bool>); 6] = [
+        let cases: [(&[u8], Option<bool>); 7] = [
             (&NOP5, Some(true)),
+            (&[0x66, 0x0f, 0x1f, 0x00, 0x0f, 0x1f, 0x44, 0x00, 0x00], Some(true)),
             (&[0xf3, 0x0f, 0x1e, 0xfa, 0x0f, 0x1f, 0x44, 0x00, 0x00], Some(true)),
             (&[0xf3, 0x0f, 0x1e, 0xfa, 0x53], Some(false)),
             (&[0x53, 0x48], Some(false)),

@@ -1,0 +1,92 @@
+//! `cargo xtask dist`: the tool as one static executable that runs on any kernel and distribution, guests included. The
+//! BPF object is built and embedded by the crate's own build script.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{paths, process, setup};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const PACKAGE: &str = "prefault-user";
+const PROGRAM: &str = "prefault";
+
+/// Where the executable is put; guests have this directory on their path.
+#[must_use]
+pub fn directory() -> PathBuf {
+    paths::target("dist")
+}
+
+/// Sets the machine up, builds, and returns the path of the executable.
+///
+/// # Errors
+/// When something is missing on the machine, the build fails, or the result is not static.
+pub fn run() -> Result<PathBuf> {
+    setup::run()?;
+    let _lock = paths::lock(&paths::target("static"))?;
+    // A directory of its own: other flags in the usual one would rebuild everything at each change between the two.
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--release", "--package", PACKAGE, "--target", TARGET, "--target-dir"]);
+    build.arg(paths::target("static")).current_dir(paths::workspace());
+    process::run_visibly(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+
+    let built = paths::target("static").join(TARGET).join("release").join(PROGRAM);
+    let image = fs::read(&built).with_context(|| format!("failed to read {}", built.display()))?;
+    ensure!(is_static(&image)?, "failed to build a static executable: {} names an interpreter", built.display());
+    let path = directory().join(PROGRAM);
+    if !fs::read(&path).is_ok_and(|existing| existing == image) {
+        install(&built, &path)?;
+    }
+    Ok(path)
+}
+
+/// A guest may be running the old executable, so it is replaced, not written to.
+fn install(built: &Path, path: &Path) -> Result<()> {
+    paths::create_dir(&directory())?;
+    let partial = directory().join("prefault.partial");
+    fs::copy(built, &partial).with_context(|| format!("failed to write {}", partial.display()))?;
+    fs::rename(&partial, path).with_context(|| format!("failed to write {}", path.display()))
+}
+
+/// Whether a 64-bit little-endian ELF file has no program header of type `PT_INTERP`.
+fn is_static(image: &[u8]) -> Result<bool> {
+    const PT_INTERP: u32 = 3;
+    ensure!(image.starts_with(b"\x7fELF\x02\x01"), "failed to read an executable: not a 64-bit ELF file");
+    let table = u64::from_le_bytes(field(image, 0x20)?);
+    let entry_bytes = u64::from(u16::from_le_bytes(field(image, 0x36)?));
+    let n_entries = u64::from(u16::from_le_bytes(field(image, 0x38)?));
+    for index in 0..n_entries {
+        let offset = usize::try_from(table + index * entry_bytes).context("failed to read the program headers")?;
+        if u32::from_le_bytes(field(image, offset)?) == PT_INTERP {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn field<const N: usize>(image: &[u8], offset: usize) -> Result<[u8; N]> {
+    let bytes = image.get(offset..).and_then(|rest| rest.first_chunk());
+    bytes.copied().context("failed to read an executable: it is cut short")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_themselves_are_dynamic() {
+        let own = fs::read("/proc/self/exe").expect("the running program can be read");
+        assert!(!is_static(&own).expect("it is an ELF file"));
+    }
+
+    #[test]
+    fn what_is_not_elf_is_refused() {
+        assert!(is_static(b"#!/bin/sh\n").is_err());
+        assert!(is_static(b"\x7fELF\x02\x01\x01").is_err());
+    }
+}

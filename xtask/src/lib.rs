@@ -1,0 +1,10 @@
+//! The task runner of prefault: what prepares a machine, builds the static executable and boots test kernels.
+//! It is a library so that tests can boot guests themselves; `main.rs` only parses the command line. Nothing in here is
+//! part of the tool that users install.
+
+pub mod apt;
+pub mod dist;
+pub mod paths;
+pub mod process;
+pub mod setup;
+pub mod vm;

@@ -1,0 +1,117 @@
+//! Running other programs, with errors that name the program and what it said. Guests are not started from here.
+
+use std::{
+    io,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+const LINES_SHOWN: usize = 5;
+
+/// Runs a program and returns its standard output; its standard error is shown only in the error.
+///
+/// # Errors
+/// When it cannot be started, fails, or does not print UTF-8.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = capture(command)?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("failed to run {}: {}: {}", name(command), output.status, last_lines(&said, LINES_SHOWN, "; "));
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("failed to read the output of {}", name(command)))
+}
+
+/// Runs a program whatever its exit status, and returns status and output.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn capture(command: &mut Command) -> Result<Output> {
+    command.stdin(Stdio::null()).output().with_context(|| format!("failed to run {}", name(command)))
+}
+
+/// Runs a program that reports progress. What it prints goes to standard error, because standard output belongs to the
+/// command in the guest.
+///
+/// # Errors
+/// When it cannot be started or fails.
+pub fn run_visibly(command: &mut Command) -> Result<()> {
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(io::stderr())
+        .status()
+        .with_context(|| format!("failed to run {}", name(command)))?;
+    if !status.success() {
+        bail!("failed to run {}: {status}", name(command));
+    }
+    Ok(())
+}
+
+/// Whether a program can be started and succeeds; it is killed when it takes longer than `limit`.
+#[must_use]
+pub fn succeeds_within(command: &mut Command, limit: Duration) -> bool {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let Ok(mut child) = child else { return false };
+    matches!(wait_until(&mut child, Instant::now() + limit), Ok(Some(status)) if status.success())
+}
+
+/// Waits for a child; at the deadline it is killed and `None` is returned.
+///
+/// # Errors
+/// When the child cannot be waited for or killed.
+pub fn wait_until(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait().context("failed to wait for a child process")? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            child.kill().context("failed to kill a child process")?;
+            child.wait().context("failed to wait for a child process")?;
+            return Ok(None);
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// The last lines of a text that are not empty, joined.
+#[must_use]
+pub fn last_lines(text: &str, n_lines: usize, separator: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(n_lines)..].join(separator)
+}
+
+fn name(command: &Command) -> String {
+    let program = command.get_program().to_string_lossy().into_owned();
+    match command.get_args().find(|argument| !argument.to_string_lossy().starts_with(['-', '/'])) {
+        Some(verb) => format!("{program} {}", verb.to_string_lossy()),
+        None => program,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_lines_skip_empty_ones() {
+        assert_eq!(last_lines("one\n\ntwo \nthree\n\n", 2, "; "), "two; three");
+        assert_eq!(last_lines("one\n", 2, "; "), "one");
+        assert_eq!(last_lines("", 2, "; "), "");
+    }
+
+    #[test]
+    fn slow_program_is_killed_at_the_limit() {
+        let start = Instant::now();
+        assert!(!succeeds_within(Command::new("sleep").arg("60"), Duration::from_millis(50)));
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn error_names_the_program_and_what_it_said() {
+        let error = output(Command::new("sh").args(["-c", "echo no such luck >&2; exit 3"])).expect_err("it fails");
+        assert!(error.to_string().ends_with("exit status: 3: no such luck"), "{error}");
+    }
+}

@@ -1,0 +1,32 @@
+//! `cargo xtask setup`: makes a machine able to build and test the workspace. Everything is checked first and only what is
+//! missing is installed; nothing is upgraded, and nothing that was already there is changed.
+
+mod bpf_linker;
+mod debian;
+mod rust_src;
+
+use anyhow::Result;
+
+use crate::paths;
+
+/// Installs what is missing, saying what and why.
+///
+/// # Errors
+/// When something cannot be had; the message has the remedy.
+pub fn run() -> Result<()> {
+    if debian::has(&debian::LABORATORY)? && bpf_linker::is_installed() && rust_src::is_installed()? {
+        return Ok(());
+    }
+    // Only a run that installs something waits for another one, which may take minutes.
+    let _lock = paths::lock(&paths::target("setup"))?;
+    debian::ensure(&debian::LABORATORY)?;
+    if !bpf_linker::is_installed() {
+        debian::ensure(&debian::BPF_LINKER)?;
+        bpf_linker::install()?;
+    }
+    rust_src::ensure()
+}
+
+fn announce(what: &str, why: &str) {
+    eprintln!("setup: installing {what}: {why}");
+}

@@ -1,0 +1,18 @@
+//! The VM laboratory: stock Debian kernels under QEMU's software emulation, with one root filesystem for all of them. A
+//! guest runs one command and can change nothing on the host but the directory shared with it.
+//!
+//! One phase per file: `kernels` and `root` fetch and unpack, `modules` and `initramfs` make what the kernel starts from,
+//! `qemu` describes the machine, `machine` runs it, `verdict` says how it ended, `cli` is the command line.
+
+pub mod cli;
+pub mod initramfs;
+pub mod kernels;
+pub mod machine;
+pub mod modules;
+mod qemu;
+pub mod root;
+pub mod verdict;
+
+pub use kernels::{Series, Unavailable};
+pub use machine::{Finished, Machine, Streams};
+pub use verdict::Outcome;

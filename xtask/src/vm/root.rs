@@ -1,0 +1,106 @@
+//! The root filesystem of all guests: Debian packages unpacked side by side. None of their scripts run, so what those would
+//! have made and guests need is made here. It is shared read-only; what a guest writes stays in the guest's memory.
+
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    apt::{self, Apt},
+    paths,
+};
+
+const SUITE: &str = "trixie";
+/// What tests and people use in a guest; dependencies are added by apt.
+const PACKAGES: [&str; 27] = [
+    "base-files",
+    "base-passwd",
+    "bash",
+    "bpftool",
+    "bpftrace",
+    "btrfs-progs",
+    "busybox-static",
+    "coreutils",
+    "dash",
+    "diffutils",
+    "dosfstools",
+    "e2fsprogs",
+    "exfatprogs",
+    "f2fs-tools",
+    "findutils",
+    "gawk",
+    "gfs2-utils",
+    "grep",
+    "iproute2",
+    "kmod",
+    "mount",
+    "ntfs-3g",
+    "procps",
+    "sed",
+    "strace",
+    "util-linux",
+    "xfsprogs",
+];
+/// Links that a package's scripts would make.
+const LINKS: [(&str, &str); 1] = [("usr/bin/awk", "gawk")];
+/// Files that a package's scripts would copy.
+const COPIES: [(&str, &str); 2] =
+    [("etc/passwd", "usr/share/base-passwd/passwd.master"), ("etc/group", "usr/share/base-passwd/group.master")];
+const HOSTS: &str = "127.0.0.1 localhost prefault\n::1 localhost\n";
+
+/// Returns the directory of the root filesystem, building it if the list of packages has changed.
+///
+/// # Errors
+/// When a package cannot be fetched or unpacked.
+pub fn prepare() -> Result<PathBuf> {
+    let directory = paths::target("vm/root");
+    let _lock = paths::lock(&directory)?;
+    // Guests that still run on another list keep their directory.
+    let root = directory.join(format!("{:016x}", fingerprint()));
+    if root.exists() {
+        return Ok(root);
+    }
+    let apt = Apt::open()?;
+    let packages = apt.closure(SUITE, &PACKAGES)?;
+    eprintln!("vm: fetching and unpacking {} packages for the guests' root filesystem", packages.len());
+    let specifications: Vec<String> =
+        packages.iter().map(|package| format!("{}={}", package.name, package.version)).collect();
+    let partial = root.with_extension("partial");
+    paths::remove_dir(&partial)?;
+    paths::create_dir(&partial)?;
+    for file in apt.download(&specifications)? {
+        apt::unpack(&file, &partial)?;
+    }
+    finish(&partial)?;
+    fs::rename(&partial, &root).with_context(|| format!("failed to create {}", root.display()))?;
+    Ok(root)
+}
+
+fn fingerprint() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (SUITE, PACKAGES, LINKS, COPIES, HOSTS).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn finish(root: &Path) -> Result<()> {
+    for (path, target) in LINKS {
+        let path = root.join(path);
+        if !path.exists() {
+            symlink(target, &path).with_context(|| format!("failed to create {}", path.display()))?;
+        }
+    }
+    for (path, source) in COPIES {
+        fs::copy(root.join(source), root.join(path)).with_context(|| format!("failed to create /{path}"))?;
+    }
+    paths::write(&root.join("etc/hosts"), HOSTS)?;
+    for program in ["bin/sh", "bin/busybox", "sbin/modprobe"] {
+        let path = root.join(program);
+        fs::metadata(&path).with_context(|| format!("failed to find /{program} in the root filesystem"))?;
+    }
+    Ok(())
+}
