@@ -3,9 +3,10 @@
 use aya_ebpf::helpers::{
     bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_ktime_get_ns,
 };
-use prefault_ebpf::{Event, EventKind, Frame, Loss, TaskContext};
+use prefault_ebpf::{Event, EventKind, Loss};
 
 use crate::{
+    context::{Frame, TaskContext},
     loss::lose,
     maps::{EVENTS, config},
     memory::{Memory, Untyped},

@@ -4,6 +4,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod context;
 mod events;
 mod loss;
 mod maps;
@@ -19,9 +20,10 @@ use aya_ebpf::{
     macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint},
     programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
 };
-use prefault_ebpf::{Pending, TEXT_CHUNK_BYTES};
+use prefault_ebpf::TEXT_CHUNK_BYTES;
 
 use crate::{
+    context::Pending,
     maps::config,
     memory::{Typed, Untyped},
 };

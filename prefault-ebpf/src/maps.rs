@@ -10,8 +10,9 @@ use aya_ebpf::{
 };
 use prefault_ebpf::{
     Config, EVENT_RING_BYTES, Ledger, MAX_PATHS, N_LOSSES, N_SLOTS, PathLedger, SlotInfo, SlotKey, TEXT_CHUNK_BYTES,
-    TaskContext,
 };
+
+use crate::context::TaskContext;
 
 /// Facts of the running kernel and options, set by userspace before loading.
 ///

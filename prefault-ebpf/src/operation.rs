@@ -1,11 +1,10 @@
 //! Probe bodies of the prefault and the copy: begin and end, on whichever point they were attached to.
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_ktime_get_ns};
-use prefault_ebpf::{
-    CopyLedger, EventKind, Frame, Latency, Loss, Pending, PrefaultLedger, TaskContext, bucket_of, frame_flag,
-};
+use prefault_ebpf::{CopyLedger, EventKind, Latency, Loss, PrefaultLedger, bucket_of};
 
 use crate::{
+    context::{Frame, Pending, TaskContext, frame_flag},
     events,
     loss::{add, lose},
     maps::{CONTEXTS, LEDGERS, config},

@@ -2,12 +2,10 @@
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
-use prefault_ebpf::{
-    COOKIE_COPIES, Frame, Loss, MAX_DEPTH, MAX_PATHS, OTHER_SLOT, PathLedger, Pending, TaskContext, WriteLedger,
-    bucket_of, frame_flag,
-};
+use prefault_ebpf::{COOKIE_COPIES, Loss, MAX_PATHS, OTHER_SLOT, PathLedger, WriteLedger, bucket_of};
 
 use crate::{
+    context::{Frame, MAX_DEPTH, Pending, TaskContext, frame_flag},
     loss::{add_preemptible, lose},
     maps::{CONTEXTS, LEDGERS, PATH_LEDGERS},
     memory::{Memory, current_task, target_of},

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     os::unix::process::ExitStatusExt as _,
+    path::Path,
     process::ExitStatus,
     time::{Duration, Instant},
 };
@@ -18,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    modules::ModuleWatch,
     output::{Output, is_closed_pipe},
     prepare,
 };
@@ -37,6 +39,12 @@ const EVENTS_KEPT: usize = 64;
 /// How often the programs' messages are passed on.
 const LOG_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How often modules are looked at: one that is loaded is probed well within a second.
+const MODULE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Where the kernel shows its modules.
+const MODULES: &str = "/sys/module";
+
 /// Measures as `args` say; the result is the exit code.
 ///
 /// # Errors
@@ -55,11 +63,13 @@ pub fn run(args: &MeasureArgs) -> Result<u8> {
 async fn measure(args: &MeasureArgs) -> Result<u8> {
     let mut output = Output::open(args.output.as_deref())?;
     let stop = Stop::listen(args.duration)?;
+    // Before the facts are read: a module that comes in between is then found twice, not missed.
+    let modules = ModuleWatch::begin(Path::new(MODULES)).with_context(|| format!("failed to read {MODULES}"))?;
     let (kernel, plan) = prepare::plan()?;
     let begun = Instant::now();
     let session = Session::start(plan, args.verbose).map_err(prepare::explain)?;
     log::info!("loaded and attached in {:?}", begun.elapsed());
-    let mut measurement = Measurement::begin(kernel, session, args)?;
+    let mut measurement = Measurement::begin(kernel, session, modules, args)?;
     let child = spawn(&args.command)?;
     let outcome = measurement.follow(stop, child, &mut output).await;
     // Whatever ended it, what was counted is shown.
@@ -114,6 +124,7 @@ impl Stop {
 struct Measurement {
     kernel: String,
     session: Session,
+    modules: ModuleWatch,
     path_names: Vec<String>,
     first: Snapshot,
     previous: Snapshot,
@@ -127,7 +138,7 @@ struct Measurement {
 }
 
 impl Measurement {
-    fn begin(kernel: String, mut session: Session, args: &MeasureArgs) -> Result<Self> {
+    fn begin(kernel: String, mut session: Session, modules: ModuleWatch, args: &MeasureArgs) -> Result<Self> {
         // SAFETY: the ring's descriptor stays the same and open for as long as the ring lives.
         let ring = unsafe { AsyncFd::register(session.take_events()?) }.context("failed to wait for events")?;
         let logger = if args.verbose { Some(session.logger()?) } else { None };
@@ -136,6 +147,7 @@ impl Measurement {
         let period = wants_tables.then(|| args.interval.unwrap_or(DEFAULT_INTERVAL));
         Ok(Self {
             kernel,
+            modules,
             path_names: session.plan().path_names(),
             previous: first.clone(),
             first,
@@ -155,6 +167,7 @@ impl Measurement {
         let stopped = stop.wait(child.is_some());
         tokio::pin!(stopped);
         let mut log_ticker = ticker(LOG_INTERVAL);
+        let mut module_ticker = ticker(MODULE_INTERVAL);
         loop {
             tokio::select! {
                 // In this order: what has happened is taken in before the end is.
@@ -166,6 +179,7 @@ impl Measurement {
                 }
                 () = tick(&mut self.ticker) => self.print_interval(output)?,
                 _ = log_ticker.tick(), if self.logger.is_some() => self.pass_on_messages(),
+                _ = module_ticker.tick() => self.follow_modules()?,
                 status = exited(&mut child) => return Ok(exit_code(status?)),
                 () = &mut stopped => {
                     if let Some(child) = &mut child {
@@ -176,6 +190,19 @@ impl Measurement {
                 }
             }
         }
+    }
+
+    /// Lets go of modules that are gone and probes those that came.
+    fn follow_modules(&mut self) -> Result<()> {
+        let changes = self.modules.look().with_context(|| format!("failed to read {MODULES}"))?;
+        for module in &changes.unloaded {
+            self.session.forget(module);
+        }
+        if !changes.loaded.is_empty() {
+            self.session.extend(prepare::plan_for_modules(&changes.loaded)?)?;
+            self.path_names = self.session.plan().path_names();
+        }
+        Ok(())
     }
 
     fn print_interval(&mut self, output: &mut Output) -> Result<()> {

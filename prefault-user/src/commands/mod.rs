@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod measure;
+mod modules;
 mod output;
 mod prepare;
 

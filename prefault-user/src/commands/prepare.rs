@@ -28,6 +28,17 @@ pub fn plan() -> Result<(String, Plan)> {
     Ok((kernel.release.clone(), Plan::new(&kernel, sites)?))
 }
 
+/// The plan for modules that were loaded since.
+///
+/// # Errors
+/// What cannot be read.
+pub fn plan_for_modules(modules: &[String]) -> Result<Plan> {
+    let kernel = facts()?;
+    let sites = Sites::find_in_modules(&kernel, modules)?;
+    log::info!("found {} call sites in {}", sites.sites.len(), modules.join(", "));
+    Ok(Plan::new(&kernel, sites)?)
+}
+
 /// The facts of the running kernel.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Probing: what to attach where (plan), and the BPF objects that do it (session).
 
 mod attach;
+mod attaching;
 pub mod describe;
 pub mod environment;
 pub mod plan;

@@ -93,6 +93,9 @@ pub enum Refusal {
     /// The path it belongs to is not probed.
     #[error("its write path {0} is not probed")]
     PathNotProbed(String),
+    /// Its module was unloaded.
+    #[error("the module {0} was unloaded")]
+    Unloaded(String),
     /// The kernel refused the attachment.
     #[error("the kernel refused: {0}")]
     Kernel(String),
@@ -129,6 +132,47 @@ impl Plan {
             .map(|site| PlannedSite { mechanism: plan_site(&site, &paths, &targets), site })
             .collect();
         Ok(Self { config, paths, sites: sites_planned, targets, unread: sites.unread })
+    }
+
+    /// Takes in what was found in modules that were loaded later. A path that is there again keeps its number.
+    pub fn extend(&mut self, found: Self) {
+        let mut numbers = Vec::new();
+        for planned in found.paths {
+            let same = |known: &PlannedPath| {
+                known.path.function == planned.path.function && known.path.module == planned.path.module
+            };
+            let number = match self.paths.iter().position(same) {
+                Some(number) => {
+                    // A path that is probed stays as it is: it has only been met again.
+                    if self.paths[number].mechanism.is_err() {
+                        self.paths[number] = plan_path(number, planned.path);
+                    }
+                    number
+                }
+                None => {
+                    self.paths.push(plan_path(self.paths.len(), planned.path));
+                    self.paths.len() - 1
+                }
+            };
+            numbers.push(number);
+        }
+        for mut planned in found.sites {
+            if let Ok(of_site) = &mut planned.site.paths {
+                of_site.iter_mut().for_each(|number| *number = numbers[*number]);
+            }
+            planned.mechanism = plan_site(&planned.site, &self.paths, &self.targets);
+            self.sites.retain(|known| known.site.call.address != planned.site.call.address);
+            self.sites.push(planned);
+        }
+    }
+
+    /// Marks everything in `module` as gone.
+    pub fn forget(&mut self, module: &str) {
+        let is_there = |of: &Option<String>| of.as_deref() == Some(module);
+        self.sites.retain(|planned| !is_there(&planned.site.call.module));
+        for planned in self.paths.iter_mut().filter(|planned| is_there(&planned.path.module)) {
+            planned.mechanism = Err(Refusal::Unloaded(module.to_owned()));
+        }
     }
 
     /// Whether anything of `operation` is attached or to be attached.

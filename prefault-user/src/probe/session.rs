@@ -1,24 +1,23 @@
-//! The session: loads the programs, attaches the plan, and reads the maps.
+//! The session: loads the programs, attaches the plan, follows modules, and reads the maps.
 //!
 //! What it attached ends with it: every attachment is a descriptor of this process.
 
 use std::{
     fs,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd},
 };
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
-    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{FEntry, FExit, KProbe},
 };
 use aya_log::EbpfLogger;
-use prefault_ebpf::{CONFIG, COOKIE_COPIES, MAX_PATHS, N_LOSSES, OTHER_SLOT, map, program};
+use prefault_ebpf::{CONFIG, MAX_PATHS, N_LOSSES, OTHER_SLOT, map};
 
 use super::{
-    attach::{KprobePmu, Link, attach_tracing},
-    plan::{Mechanism, Plan, PlannedPath, Refusal},
+    attaching::Attaching,
+    plan::Plan,
     pods::{PodConfig, PodLedger, PodLosses, PodPathLedger, PodSlotInfo},
 };
 use crate::{
@@ -35,9 +34,7 @@ const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 /// Programs that are loaded and attached.
 pub struct Session {
     plan: Plan,
-    bpf: Ebpf,
-    programs: Vec<OwnedFd>,
-    links: Vec<Link>,
+    attaching: Attaching,
     ledgers: PerCpuArray<MapData, PodLedger>,
     path_ledgers: PerCpuArray<MapData, PodPathLedger>,
     losses: PerCpuArray<MapData, PodLosses>,
@@ -57,12 +54,10 @@ impl Session {
             path_ledgers: PerCpuArray::try_from(take(&mut bpf, map::PATH_LEDGERS)?)?,
             losses: PerCpuArray::try_from(take(&mut bpf, map::LOSSES)?)?,
             slot_info: HashMap::try_from(take(&mut bpf, map::SLOT_INFO)?)?,
+            attaching: Attaching::new(bpf)?,
             plan,
-            bpf,
-            programs: Vec::new(),
-            links: Vec::new(),
         };
-        Attaching::new(&mut session)?.attach_all()?;
+        session.attaching.attach_all(&mut session.plan)?;
         for operation in [Operation::Prefault, Operation::Copy] {
             if !session.plan.measures(operation) {
                 let why = session.plan.first_refusal(operation);
@@ -77,12 +72,27 @@ impl Session {
         &self.plan
     }
 
+    /// Probes what modules that were loaded meanwhile bring: `found` is the plan for these modules alone.
+    ///
+    /// # Errors
+    /// If no point of some kind can be attached any more.
+    pub fn extend(&mut self, found: Plan) -> Result<()> {
+        self.plan.extend(found);
+        self.attaching.attach_all(&mut self.plan)
+    }
+
+    /// Lets go of what was probed in `module`, which is no longer loaded; its counters stay.
+    pub fn forget(&mut self, module: &str) {
+        self.plan.forget(module);
+        self.attaching.forget(module);
+    }
+
     /// The ring of single events; once.
     ///
     /// # Errors
     /// If it was taken before.
     pub fn take_events(&mut self) -> Result<RingBuf<MapData>> {
-        Ok(RingBuf::try_from(take(&mut self.bpf, map::EVENTS)?)?)
+        Ok(RingBuf::try_from(take(self.attaching.bpf(), map::EVENTS)?)?)
     }
 
     /// The programs' own messages; none come unless the session was started verbose.
@@ -90,7 +100,7 @@ impl Session {
     /// # Errors
     /// If the log map cannot be read.
     pub fn logger(&mut self) -> Result<EbpfLogger<&'static dyn log::Log>> {
-        Ok(EbpfLogger::init(&mut self.bpf)?)
+        Ok(EbpfLogger::init(self.attaching.bpf())?)
     }
 
     /// Reads all counters. `events_unread` is what the caller could not take in.
@@ -106,7 +116,7 @@ impl Session {
         for PodLosses(part) in self.losses.get(&0, 0).context("failed to read the loss counters")?.iter() {
             losses.iter_mut().zip(part).for_each(|(sum, n)| *sum += n);
         }
-        let missed_runs = self.programs.iter().map(|program| missed_runs(program.as_fd())).sum();
+        let missed_runs = self.attaching.programs().map(missed_runs).sum();
         Ok(Snapshot { at_ns: monotonic_ns(), filesystems, losses, missed_runs, events_unread })
     }
 
@@ -161,163 +171,6 @@ fn load(plan: &Plan, verbose: bool) -> Result<Ebpf> {
 
 fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     bpf.take_map(name).ok_or_else(|| anyhow!("the BPF object has no map {name} (left)"))
-}
-
-/// Attaches a plan; writes what the kernel refuses into it.
-struct Attaching<'a> {
-    session: &'a mut Session,
-    pmu: KprobePmu,
-    btf: Btf,
-}
-
-impl<'a> Attaching<'a> {
-    fn new(session: &'a mut Session) -> Result<Self> {
-        let pmu = KprobePmu::open().context("failed to find the kprobe PMU")?;
-        let btf = Btf::from_sys_fs().context("failed to parse the kernel's BTF")?;
-        Ok(Self { session, pmu, btf })
-    }
-
-    /// Returns come before calls, and entries of paths last: a write that is seen to enter is then seen whole.
-    fn attach_all(&mut self) -> Result<()> {
-        self.attach_paths(false)?;
-        self.drop_sites_without_path();
-        self.attach_targets()?;
-        self.attach_sites(true)?;
-        self.attach_sites(false)?;
-        self.attach_paths(true)?;
-        self.drop_sites_without_path();
-        Ok(())
-    }
-
-    fn attach_paths(&mut self, entry: bool) -> Result<()> {
-        for number in 0..self.session.plan.paths.len() {
-            let planned = self.session.plan.paths[number].clone();
-            let Ok(mechanism) = planned.mechanism else { continue };
-            let cookie = number as u64 | if planned.path.copies { COOKIE_COPIES } else { 0 };
-            let attached = match (mechanism, self.attach_path(&planned, mechanism, entry, cookie)?) {
-                // What the facts let expect the kernel may still refuse; the other way needs less of it.
-                (Mechanism::Trampoline, Err(_)) => {
-                    let probed = self.attach_path(&planned, Mechanism::FunctionProbe, entry, cookie)?;
-                    probed.map(|link| (Mechanism::FunctionProbe, link))
-                }
-                (mechanism, attached) => attached.map(|link| (mechanism, link)),
-            };
-            self.session.plan.paths[number].mechanism = match attached {
-                Ok((mechanism, link)) => {
-                    self.session.links.push(link);
-                    Ok(mechanism)
-                }
-                Err(error) => Err(Refusal::Kernel(error.to_string())),
-            };
-        }
-        Ok(())
-    }
-
-    fn attach_path(
-        &mut self,
-        planned: &PlannedPath,
-        mechanism: Mechanism,
-        entry: bool,
-        cookie: u64,
-    ) -> Result<std::io::Result<Link>> {
-        if mechanism == Mechanism::Trampoline {
-            let program = match self.load_tracing(&planned.path.function, entry) {
-                Ok(program) => program,
-                Err(error) => return Ok(Err(std::io::Error::other(format!("{error:#}")))),
-            };
-            let link = attach_tracing(program.as_fd(), !entry, cookie);
-            self.session.programs.push(program);
-            return Ok(link);
-        }
-        let name = if entry { program::ENTER_KPROBE } else { program::LEAVE_KRETPROBE };
-        self.attach_probe(name, planned.path.address, !entry, cookie)
-    }
-
-    /// Loads a tracing program for `function`. A program is loaded for one function, so that each path has its own;
-    /// aya holds one at a time, and our descriptor keeps those before.
-    fn load_tracing(&mut self, function: &str, entry: bool) -> Result<OwnedFd> {
-        let name = if entry { program::ENTER_FENTRY } else { program::LEAVE_FEXIT };
-        let program = self.session.bpf.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
-        let fd = if entry {
-            let program: &mut FEntry = program.try_into()?;
-            program.load(function, &self.btf)?;
-            let fd = program.fd()?.as_fd().try_clone_to_owned()?;
-            program.unload()?;
-            fd
-        } else {
-            let program: &mut FExit = program.try_into()?;
-            program.load(function, &self.btf)?;
-            let fd = program.fd()?.as_fd().try_clone_to_owned()?;
-            program.unload()?;
-            fd
-        };
-        Ok(fd)
-    }
-
-    /// Probes measured functions themselves, where the plan says that the kernel allows it.
-    fn attach_targets(&mut self) -> Result<()> {
-        for planned in self.session.plan.targets.clone().iter().filter(|planned| planned.traceable) {
-            let (begin, end) = match planned.target.signature.operation {
-                Operation::Prefault => (program::PREFAULT_BEGIN, program::PREFAULT_RETURN),
-                Operation::Copy => (program::COPY_BEGIN, program::COPY_RETURN),
-            };
-            for (name, on_return) in [(end, true), (begin, false)] {
-                let link = self.attach_probe(name, planned.target.address, on_return, 0)?;
-                let link = link.with_context(|| format!("failed to probe {}", planned.target.signature.name))?;
-                self.session.links.push(link);
-            }
-        }
-        Ok(())
-    }
-
-    fn attach_sites(&mut self, ends: bool) -> Result<()> {
-        for number in 0..self.session.plan.sites.len() {
-            let planned = &self.session.plan.sites[number];
-            if planned.mechanism != Ok(Mechanism::CallSite) {
-                continue;
-            }
-            let (name, address) = match (planned.site.target.signature.operation, ends) {
-                (Operation::Prefault, false) => (program::PREFAULT_BEGIN, planned.site.call.address),
-                (Operation::Prefault, true) => (program::PREFAULT_END, planned.site.call.after),
-                (Operation::Copy, false) => (program::COPY_BEGIN, planned.site.call.address),
-                (Operation::Copy, true) => (program::COPY_END, planned.site.call.after),
-            };
-            match self.attach_probe(name, address, false, number as u64)? {
-                Ok(link) => self.session.links.push(link),
-                Err(error) => self.session.plan.sites[number].mechanism = Err(Refusal::Kernel(error.to_string())),
-            }
-        }
-        Ok(())
-    }
-
-    /// Without its path a site's operations have no context.
-    fn drop_sites_without_path(&mut self) {
-        let Plan { paths, sites, .. } = &mut self.session.plan;
-        for planned in sites.iter_mut().filter(|planned| planned.mechanism.is_ok()) {
-            let numbers = planned.site.paths.as_deref().unwrap_or_default();
-            if let Some(&number) = numbers.iter().find(|&&number| paths[number].mechanism.is_err()) {
-                planned.mechanism = Err(Refusal::PathNotProbed(paths[number].path.function.clone()));
-            }
-        }
-    }
-
-    /// Attaches program `name` at `address`, loading it first if need be. The inner error is the kernel's refusal of
-    /// this point, the outer one means that no point of this kind can work.
-    fn attach_probe(
-        &mut self,
-        name: &str,
-        address: u64,
-        on_return: bool,
-        cookie: u64,
-    ) -> Result<std::io::Result<Link>> {
-        let program = self.session.bpf.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
-        let program: &mut KProbe = program.try_into()?;
-        if program.fd().is_err() {
-            program.load().with_context(|| format!("failed to load the BPF program {name}"))?;
-            self.session.programs.push(program.fd()?.as_fd().try_clone_to_owned()?);
-        }
-        Ok(self.pmu.attach(program.fd()?.as_fd(), address, on_return, cookie))
-    }
 }
 
 /// Kernels before 5.11 count BPF maps against RLIMIT_MEMLOCK (d5299b67dd59 "bpf: Memcg-based memory accounting").

@@ -8,7 +8,7 @@ mod paths;
 mod scan;
 mod x86_64;
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use crate::kernel::Kernel;
 
@@ -132,13 +132,27 @@ impl Sites {
     /// # Errors
     /// [`SitesError`] if a measured function or every call of it is missing.
     pub fn find(kernel: &Kernel) -> Result<Self, SitesError> {
-        let targets = targets_of(kernel)?;
-        let addresses: Vec<u64> = targets.iter().map(|target| target.address).collect();
-        let scanned = scan::scan(kernel, &addresses, &kernel.symbols.text());
-        if scanned.calls.is_empty() {
-            let names: Vec<_> = targets.iter().map(|target| target.signature.name).collect();
+        let found = Self::find_within(kernel, &kernel.symbols.text())?;
+        if found.sites.is_empty() {
+            let names: Vec<_> = found.targets.iter().map(|target| target.signature.name).collect();
             return Err(SitesError::NoSite { names: names.join(" or ") });
         }
+        Ok(found)
+    }
+
+    /// Finds the call sites in `modules` alone; there may be none.
+    ///
+    /// # Errors
+    /// As [`Sites::find`], but for the calls.
+    pub fn find_in_modules(kernel: &Kernel, modules: &[String]) -> Result<Self, SitesError> {
+        let ranges: Vec<_> = modules.iter().flat_map(|module| kernel.symbols.text_of(Some(module))).collect();
+        Self::find_within(kernel, &ranges)
+    }
+
+    fn find_within(kernel: &Kernel, ranges: &[Range<u64>]) -> Result<Self, SitesError> {
+        let targets = targets_of(kernel)?;
+        let addresses: Vec<u64> = targets.iter().map(|target| target.address).collect();
+        let scanned = scan::scan(kernel, &addresses, ranges);
         let mut found = Self { targets, unread: scanned.unread, ..Self::default() };
         let resolved = paths::resolve(kernel, &scanned.calls, |call| {
             found.targets[call.target].signature.operation == Operation::Copy

@@ -1,0 +1,91 @@
+//! What is remembered of a task between its probes: the write paths it is in, and the operation it has called.
+//!
+//! Only the programs see this; userspace never reads it.
+
+/// Frames of one task: a path inside a path, on a stacked filesystem, twice over (ecryptfs and cachefiles write through
+/// a lower filesystem in the same task; nothing deeper is known).
+pub const MAX_DEPTH: usize = 4;
+
+/// One write path that a task is in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// Stack address at the entry; an inner frame's is lower.
+    pub stack: u64,
+    /// Address of the inode written to.
+    pub inode: u64,
+    /// When the path was entered.
+    pub start_ns: u64,
+    /// `ki_pos` at the entry.
+    pub position: u64,
+    /// `iov_iter.count` at the first prefault or copy.
+    pub iter_count: u64,
+    /// Bytes returned by copying paths inside this frame.
+    pub inner_bytes: u64,
+    /// Bytes copied in this frame and the frames inside it.
+    pub copied: u64,
+    /// Slot of the filesystem.
+    pub slot: u32,
+    /// Number of the path.
+    pub path: u32,
+    /// `frame_flag` bits.
+    pub flags: u32,
+    /// Prefaults called by this frame.
+    pub prefaults: u32,
+    /// Copies called by this frame.
+    pub copies: u32,
+    /// Writes that ended inside this frame and were not counted, being part of it.
+    pub inner_writes: u32,
+}
+
+/// Bits of [`Frame::flags`].
+pub mod frame_flag {
+    /// The frame has called the prefault.
+    pub const PREFAULTED: u32 = 1;
+    /// The frame has called the copy.
+    pub const COPIED: u32 = 2;
+    /// The first copy came after a prefault.
+    pub const EAGER: u32 = 4;
+    /// The source of the write is known.
+    pub const SOURCE_KNOWN: u32 = 8;
+    /// The source of the write is kernel memory.
+    pub const FROM_KERNEL: u32 = 16;
+    /// The frame is part of the write of the frame below it.
+    pub const INNER: u32 = 32;
+    /// A copying path ran in this frame: it is a buffered write.
+    pub const BUFFERED: u32 = 64;
+}
+
+/// State of one task.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TaskContext {
+    /// Number of frames in use.
+    pub depth: u32,
+    /// The operation that was called and has not returned: a [`Pending`] value.
+    pub pending: u32,
+    /// When the pending operation was called.
+    pub start_ns: u64,
+    /// Bytes the pending operation was asked for.
+    pub asked: u64,
+    /// Address of the pending operation's iterator.
+    pub iter: u64,
+    /// The task's minor faults when the pending prefault was called.
+    pub min_flt: u64,
+    /// The task's major faults when the pending prefault was called.
+    pub maj_flt: u64,
+    /// The write paths the task is in, outermost first.
+    pub frames: [Frame; MAX_DEPTH],
+}
+
+/// Values of [`TaskContext::pending`].
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// Neither.
+    Nothing = 0,
+    /// The prefault.
+    Prefault = 1,
+    /// The copy.
+    Copy = 2,
+}

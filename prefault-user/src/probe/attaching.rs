@@ -1,0 +1,223 @@
+//! Attaching a plan: which program goes on which point, in which order, and what the kernel refuses.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Btf, Ebpf,
+    programs::{FEntry, FExit, KProbe},
+};
+use prefault_ebpf::{COOKIE_COPIES, program};
+
+use super::{
+    attach::{KprobePmu, Link, attach_tracing},
+    plan::{Mechanism, Plan, PlannedPath, Refusal},
+};
+use crate::sites::Operation;
+
+/// The programs, and everything they are attached to.
+pub(super) struct Attaching {
+    bpf: Ebpf,
+    pmu: KprobePmu,
+    /// Descriptors of all programs that were loaded, for their statistics.
+    programs: Vec<OwnedFd>,
+    points: Vec<Point>,
+}
+
+/// An attached point.
+struct Point {
+    place: Place,
+    /// The module it is in, `None` for the kernel.
+    module: Option<String>,
+    _link: Link,
+}
+
+/// What a point is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Entry(usize),
+    Return(usize),
+    Call(u64),
+    AfterCall(u64),
+    Target(u64),
+}
+
+impl Attaching {
+    pub(super) fn new(bpf: Ebpf) -> Result<Self> {
+        let pmu = KprobePmu::open().context("failed to find the kprobe PMU")?;
+        Ok(Self { bpf, pmu, programs: Vec::new(), points: Vec::new() })
+    }
+
+    pub(super) fn bpf(&mut self) -> &mut Ebpf {
+        &mut self.bpf
+    }
+
+    /// All programs that were loaded.
+    pub(super) fn programs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.programs.iter().map(OwnedFd::as_fd)
+    }
+
+    /// Attaches what of `plan` is not attached yet, and writes into it what the kernel refuses.
+    ///
+    /// Returns come before calls, and entries of paths last: a write that is seen to enter is then seen whole.
+    pub(super) fn attach_all(&mut self, plan: &mut Plan) -> Result<()> {
+        // Only needed now, and large.
+        let mut btf = None;
+        self.attach_paths(plan, &mut btf, false)?;
+        drop_sites_without_path(plan);
+        self.attach_targets(plan)?;
+        self.attach_sites(plan, true)?;
+        self.attach_sites(plan, false)?;
+        self.attach_paths(plan, &mut btf, true)?;
+        drop_sites_without_path(plan);
+        Ok(())
+    }
+
+    /// Detaches every point in `module`.
+    pub(super) fn forget(&mut self, module: &str) {
+        self.points.retain(|point| point.module.as_deref() != Some(module));
+    }
+
+    fn is_attached(&self, place: Place) -> bool {
+        self.points.iter().any(|point| point.place == place)
+    }
+
+    fn attach_paths(&mut self, plan: &mut Plan, btf: &mut Option<Btf>, entry: bool) -> Result<()> {
+        for (number, planned) in plan.paths.iter_mut().enumerate() {
+            let place = if entry { Place::Entry(number) } else { Place::Return(number) };
+            let Ok(mechanism) = planned.mechanism else { continue };
+            if self.is_attached(place) {
+                continue;
+            }
+            let cookie = number as u64 | if planned.path.copies { COOKIE_COPIES } else { 0 };
+            let attached = match (mechanism, self.attach_path(planned, mechanism, btf, entry, cookie)?) {
+                // What the facts let expect the kernel may still refuse; the other way needs less of it.
+                (Mechanism::Trampoline, Err(_)) => {
+                    let probed = self.attach_path(planned, Mechanism::FunctionProbe, btf, entry, cookie)?;
+                    probed.map(|link| (Mechanism::FunctionProbe, link))
+                }
+                (mechanism, attached) => attached.map(|link| (mechanism, link)),
+            };
+            planned.mechanism = match attached {
+                Ok((mechanism, link)) => {
+                    self.points.push(Point { place, module: planned.path.module.clone(), _link: link });
+                    Ok(mechanism)
+                }
+                Err(error) => Err(Refusal::Kernel(error.to_string())),
+            };
+        }
+        Ok(())
+    }
+
+    fn attach_path(
+        &mut self,
+        planned: &PlannedPath,
+        mechanism: Mechanism,
+        btf: &mut Option<Btf>,
+        entry: bool,
+        cookie: u64,
+    ) -> Result<io::Result<Link>> {
+        if mechanism == Mechanism::Trampoline {
+            let program = match self.load_tracing(&planned.path.function, btf, entry) {
+                Ok(program) => program,
+                Err(error) => return Ok(Err(io::Error::other(format!("{error:#}")))),
+            };
+            let link = attach_tracing(program.as_fd(), !entry, cookie);
+            self.programs.push(program);
+            return Ok(link);
+        }
+        let name = if entry { program::ENTER_KPROBE } else { program::LEAVE_KRETPROBE };
+        self.attach_probe(name, planned.path.address, !entry, cookie)
+    }
+
+    /// Loads a tracing program for `function`. A program is loaded for one function, so that each path has its own;
+    /// aya holds one at a time, and our descriptor keeps those before.
+    fn load_tracing(&mut self, function: &str, btf: &mut Option<Btf>, entry: bool) -> Result<OwnedFd> {
+        let name = if entry { program::ENTER_FENTRY } else { program::LEAVE_FEXIT };
+        let program = self.bpf.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
+        let btf = match btf {
+            Some(btf) => btf,
+            None => btf.insert(Btf::from_sys_fs().context("failed to parse the kernel's BTF")?),
+        };
+        macro_rules! load {
+            ($kind:ty) => {{
+                let program: &mut $kind = program.try_into()?;
+                program.load(function, btf)?;
+                let fd = program.fd()?.as_fd().try_clone_to_owned()?;
+                program.unload()?;
+                Ok(fd)
+            }};
+        }
+        if entry { load!(FEntry) } else { load!(FExit) }
+    }
+
+    /// Probes measured functions themselves, where the plan says that the kernel allows it.
+    fn attach_targets(&mut self, plan: &Plan) -> Result<()> {
+        for planned in plan.targets.iter().filter(|planned| planned.traceable) {
+            let place = Place::Target(planned.target.address);
+            if self.is_attached(place) {
+                continue;
+            }
+            let (begin, end) = match planned.target.signature.operation {
+                Operation::Prefault => (program::PREFAULT_BEGIN, program::PREFAULT_RETURN),
+                Operation::Copy => (program::COPY_BEGIN, program::COPY_RETURN),
+            };
+            for (name, on_return) in [(end, true), (begin, false)] {
+                let link = self.attach_probe(name, planned.target.address, on_return, 0)?;
+                let link = link.with_context(|| format!("failed to probe {}", planned.target.signature.name))?;
+                self.points.push(Point { place, module: None, _link: link });
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_sites(&mut self, plan: &mut Plan, ends: bool) -> Result<()> {
+        for planned in plan.sites.iter_mut().filter(|planned| planned.mechanism == Ok(Mechanism::CallSite)) {
+            let call = &planned.site.call;
+            let (name, address, place) = match (planned.site.target.signature.operation, ends) {
+                (Operation::Prefault, false) => (program::PREFAULT_BEGIN, call.address, Place::Call(call.address)),
+                (Operation::Prefault, true) => (program::PREFAULT_END, call.after, Place::AfterCall(call.address)),
+                (Operation::Copy, false) => (program::COPY_BEGIN, call.address, Place::Call(call.address)),
+                (Operation::Copy, true) => (program::COPY_END, call.after, Place::AfterCall(call.address)),
+            };
+            if self.is_attached(place) {
+                continue;
+            }
+            match self.attach_probe(name, address, false, 0)? {
+                Ok(link) => self.points.push(Point { place, module: call.module.clone(), _link: link }),
+                Err(error) => {
+                    // Half a site would count every operation as lost.
+                    self.points.retain(|point| point.place != Place::AfterCall(call.address));
+                    planned.mechanism = Err(Refusal::Kernel(error.to_string()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches program `name` at `address`, loading it first if need be. The inner error is the kernel's refusal of
+    /// this point, the outer one means that no point of this kind can work.
+    fn attach_probe(&mut self, name: &str, address: u64, on_return: bool, cookie: u64) -> Result<io::Result<Link>> {
+        let program = self.bpf.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
+        let program: &mut KProbe = program.try_into()?;
+        if program.fd().is_err() {
+            program.load().with_context(|| format!("failed to load the BPF program {name}"))?;
+            self.programs.push(program.fd()?.as_fd().try_clone_to_owned()?);
+        }
+        Ok(self.pmu.attach(program.fd()?.as_fd(), address, on_return, cookie))
+    }
+}
+
+/// Without its path a site's operations have no context.
+fn drop_sites_without_path(plan: &mut Plan) {
+    let Plan { paths, sites, .. } = plan;
+    for planned in sites.iter_mut().filter(|planned| planned.mechanism.is_ok()) {
+        let numbers = planned.site.paths.as_deref().unwrap_or_default();
+        if let Some(&number) = numbers.iter().find(|&&number| paths[number].mechanism.is_err()) {
+            planned.mechanism = Err(Refusal::PathNotProbed(paths[number].path.function.clone()));
+        }
+    }
+}
