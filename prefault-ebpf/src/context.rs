@@ -52,6 +52,8 @@ pub mod frame_flag {
     pub const FROM_KERNEL: u32 = 16;
     /// The frame is part of the write of the frame below it.
     pub const INNER: u32 = 32;
+    /// The frame's filesystem is not measured.
+    pub const FILTERED: u32 = 128;
     /// A copying path ran in this frame: it is a buffered write.
     pub const BUFFERED: u32 = 64;
 }

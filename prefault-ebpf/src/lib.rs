@@ -24,6 +24,16 @@ pub mod map {
     pub const SLOTS: &str = "SLOTS";
     /// Slot number to [`super::SlotInfo`]; a slot is claimed by inserting here.
     pub const SLOT_INFO: &str = "SLOT_INFO";
+    /// Process ids to measure, a set; the value means nothing.
+    pub const PROCESSES: &str = "PROCESSES";
+    /// Thread names to measure, 16 bytes padded with NUL, a set.
+    pub const COMMS: &str = "COMMS";
+    /// The cgroup to measure, with those below it: one element.
+    pub const CGROUPS: &str = "CGROUPS";
+    /// Filesystem types to measure, 32 bytes padded with NUL, a set.
+    pub const FSTYPES: &str = "FSTYPES";
+    /// Devices to measure, as the kernel's `dev_t`, a set.
+    pub const DEVICES: &str = "DEVICES";
     /// One element of [`super::TEXT_CHUNK_BYTES`]: kernel text read by `READ_TEXT`.
     pub const TEXT: &str = "TEXT";
     /// Ring of [`super::Event`].
@@ -52,6 +62,10 @@ pub mod program {
     pub const PREFAULT_RETURN: &str = "prefault_return";
     /// Return of the copy itself, where the kernel allows probing it directly.
     pub const COPY_RETURN: &str = "copy_return";
+    /// A process forks: its child is measured too.
+    pub const FOLLOW_FORK: &str = "follow_fork";
+    /// A process ends, and its id may come back.
+    pub const FOLLOW_EXIT: &str = "follow_exit";
     /// Reads kernel text for the scan where /proc/kcore cannot be read.
     pub const READ_TEXT: &str = "read_text";
 }
@@ -59,10 +73,20 @@ pub mod program {
 /// Name of the read-only global that holds [`Config`].
 pub const CONFIG: &str = "CONFIG";
 
-/// Filesystems with a slot of their own.
-pub const N_SLOTS: u32 = 64;
-/// The slot that takes every filesystem beyond [`N_SLOTS`].
-pub const OTHER_SLOT: u32 = N_SLOTS;
+/// The slot of every filesystem that found none of its own.
+pub const OTHER_SLOT: u32 = 0;
+/// The slot, in [`map::SLOTS`] and in frames, of a filesystem that is filtered out.
+pub const FILTERED_SLOT: u32 = u32::MAX;
+/// Filesystems with a slot of their own, from slot 1 on, unless the user says otherwise.
+pub const DEFAULT_SLOTS: u32 = 64;
+/// The most slots a user may ask for.
+pub const MAX_SLOTS: u32 = 4096;
+/// Filesystems that are remembered as filtered out; beyond that a filter is asked anew at each write.
+pub const MAX_FILTERED: u32 = 4096;
+/// Processes that can be measured at once with [`filter::PROCESSES`].
+pub const MAX_PROCESSES: u32 = 16 * 1024;
+/// Entries of each other filter.
+pub const MAX_FILTER_ENTRIES: u32 = 256;
 /// Write paths that can be told apart.
 pub const MAX_PATHS: u32 = 32;
 /// Bytes of kernel text that one run of [`program::READ_TEXT`] reads.
@@ -94,6 +118,26 @@ pub struct Config {
     pub prefault_returns_errno: u32,
     /// 1 to send short copies and failed prefaults through the event ring.
     pub events: u32,
+    /// Filesystems with a slot of their own.
+    pub slots: u32,
+    /// [`filter`] bits.
+    pub filter: u32,
+    /// The only process to measure, 0 if there are none or several.
+    pub only_process: u32,
+}
+
+/// Bits of [`Config::filter`]: what a write has to match, all that are set.
+pub mod filter {
+    /// Its process is in [`super::map::PROCESSES`], or is [`super::Config::only_process`].
+    pub const PROCESSES: u32 = 1;
+    /// Its thread's name is in [`super::map::COMMS`].
+    pub const COMMS: u32 = 2;
+    /// Its thread is in the cgroup of [`super::map::CGROUPS`].
+    pub const CGROUP: u32 = 4;
+    /// Its filesystem's type is in [`super::map::FSTYPES`].
+    pub const FSTYPES: u32 = 8;
+    /// Its filesystem's device is in [`super::map::DEVICES`].
+    pub const DEVICES: u32 = 16;
 }
 
 /// Byte offsets of kernel structure members.
@@ -134,8 +178,8 @@ pub struct Offsets {
     pub iter_count: u32,
     /// `iov_iter.ubuf`, `.__iov` or `.iov`: one union
     pub iter_base: u32,
-    /// Padding, always 0.
-    pub reserved: u32,
+    /// `task_struct.tgid`
+    pub task_tgid: u32,
 }
 
 /// Latencies of one operation on one CPU.
@@ -295,6 +339,8 @@ pub enum Loss {
     TooDeep,
     /// A write whose filesystem could not be read; it is counted under `other`.
     NoFilesystem,
+    /// A process that could not be followed, because too many are.
+    NotFollowed,
     /// An event that found the ring full; its counts are complete.
     EventDropped,
     /// Points hit by a task whose write had begun before measuring did.
@@ -352,7 +398,7 @@ pub const COOKIE_COPIES: u64 = 1 << 32;
 // The two sides are compiled for different targets; a difference in layout must not compile.
 const _: () = {
     assert!(size_of::<Offsets>() == 18 * 4);
-    assert!(size_of::<Config>() == size_of::<Offsets>() + 8 * 4);
+    assert!(size_of::<Config>() == size_of::<Offsets>() + 11 * 4);
     assert!(size_of::<Latency>() == 8 + 8 * N_BUCKETS);
     assert!(size_of::<WriteLedger>() == 4 * 8 + size_of::<Latency>());
     assert!(size_of::<PrefaultLedger>() == 9 * 8 + size_of::<Latency>());

@@ -6,6 +6,7 @@
 
 mod context;
 mod events;
+mod filters;
 mod loss;
 mod maps;
 mod memory;
@@ -104,6 +105,20 @@ fn prefault_return(ctx: RetProbeContext) -> u32 {
 #[kretprobe]
 fn copy_return(ctx: RetProbeContext) -> u32 {
     operation::end_copy(ctx.ret());
+    0
+}
+
+/// sched_process_fork(parent, child)
+#[raw_tracepoint]
+fn follow_fork(ctx: RawTracePointContext) -> i32 {
+    filters::follow_fork(ctx.arg(1));
+    0
+}
+
+/// sched_process_exit(task, ...)
+#[raw_tracepoint]
+fn follow_exit(_ctx: RawTracePointContext) -> i32 {
+    filters::follow_exit();
     0
 }
 

@@ -6,10 +6,11 @@ use aya_ebpf::{
     },
     helpers::generated::bpf_task_storage_get,
     macros::{btf_map, map},
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf},
 };
 use prefault_ebpf::{
-    Config, EVENT_RING_BYTES, Ledger, MAX_PATHS, N_LOSSES, N_SLOTS, PathLedger, SlotInfo, SlotKey, TEXT_CHUNK_BYTES,
+    Config, DEFAULT_SLOTS, EVENT_RING_BYTES, Ledger, MAX_FILTER_ENTRIES, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES,
+    N_LOSSES, PathLedger, SlotInfo, SlotKey, TEXT_CHUNK_BYTES,
 };
 
 use crate::context::TaskContext;
@@ -38,7 +39,7 @@ pub static CONFIG: Config = Config {
         iter_offset: 0,
         iter_count: 0,
         iter_base: 0,
-        reserved: 0,
+        task_tgid: 0,
     },
     user_iter_types: 0,
     ubuf_iter_type: 0,
@@ -48,6 +49,9 @@ pub static CONFIG: Config = Config {
     copy_keeps_iter: 0,
     prefault_returns_errno: 0,
     events: 0,
+    slots: DEFAULT_SLOTS,
+    filter: 0,
+    only_process: 0,
 };
 
 /// Reads one member of [`CONFIG`].
@@ -113,22 +117,37 @@ impl TaskStorage {
 pub static CONTEXTS: TaskStorage = TaskStorage::new();
 
 #[map]
-pub static LEDGERS: PerCpuArray<Ledger> = PerCpuArray::with_max_entries(N_SLOTS + 1, 0);
+pub static LEDGERS: PerCpuArray<Ledger> = PerCpuArray::with_max_entries(DEFAULT_SLOTS + 1, 0);
 
 #[map]
-pub static PATH_LEDGERS: PerCpuArray<PathLedger> = PerCpuArray::with_max_entries((N_SLOTS + 1) * MAX_PATHS, 0);
+pub static PATH_LEDGERS: PerCpuArray<PathLedger> = PerCpuArray::with_max_entries((DEFAULT_SLOTS + 1) * MAX_PATHS, 0);
 
 #[map]
 pub static LOSSES: PerCpuArray<[u64; N_LOSSES]> = PerCpuArray::with_max_entries(1, 0);
 
 #[map]
-pub static SLOTS: HashMap<SlotKey, u32> = HashMap::with_max_entries(N_SLOTS, 0);
+pub static SLOTS: HashMap<SlotKey, u32> = HashMap::with_max_entries(DEFAULT_SLOTS + MAX_FILTERED, 0);
 
 #[map]
-pub static SLOT_INFO: HashMap<u32, SlotInfo> = HashMap::with_max_entries(N_SLOTS, 0);
+pub static SLOT_INFO: HashMap<u32, SlotInfo> = HashMap::with_max_entries(DEFAULT_SLOTS, 0);
 
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_BYTES, 0);
 
 #[map]
 pub static TEXT: Array<[u8; TEXT_CHUNK_BYTES]> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(MAX_PROCESSES, 0);
+
+#[map]
+pub static COMMS: HashMap<[u8; 16], u8> = HashMap::with_max_entries(MAX_FILTER_ENTRIES, 0);
+
+#[map]
+pub static CGROUPS: CgroupArray = CgroupArray::with_max_entries(1, 0);
+
+#[map]
+pub static FSTYPES: HashMap<[u8; 32], u8> = HashMap::with_max_entries(MAX_FILTER_ENTRIES, 0);
+
+#[map]
+pub static DEVICES: HashMap<u32, u8> = HashMap::with_max_entries(MAX_FILTER_ENTRIES, 0);

@@ -6,6 +6,7 @@ use prefault_ebpf::{CopyLedger, EventKind, Latency, Loss, PrefaultLedger, bucket
 use crate::{
     context::{Frame, Pending, TaskContext, frame_flag},
     events,
+    filters::measures_task,
     loss::{add, lose},
     maps::{CONTEXTS, LEDGERS, config},
     memory::{current_task, faults_of},
@@ -92,11 +93,14 @@ fn innermost<'a>(context: *mut TaskContext, operation: Pending) -> Option<(&'a m
     // SAFETY: the context belongs to this task, and only its own probes touch it.
     let depth = unsafe { (*context).depth };
     if depth == 0 {
-        lose(if operation == Pending::Prefault { Loss::PrefaultOutside } else { Loss::CopyOutside }, 1);
+        if measures_task() {
+            lose(if operation == Pending::Prefault { Loss::PrefaultOutside } else { Loss::CopyOutside }, 1);
+        }
         return None;
     }
     // SAFETY: as above, and the frame does not overlap the members used through the context.
-    unsafe { Some((&mut *context, &mut *frame_at(context, depth - 1))) }
+    let (context, frame) = unsafe { (&mut *context, &mut *frame_at(context, depth - 1)) };
+    (frame.flags & frame_flag::FILTERED == 0).then_some((context, frame))
 }
 
 /// As [`innermost`], for an operation that returns: its call has to be pending.

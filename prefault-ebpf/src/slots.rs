@@ -6,15 +6,17 @@ use aya_ebpf::{
     helpers::{bpf_probe_read_kernel_str_bytes, generated::bpf_map_lookup_elem},
 };
 use aya_log_ebpf::info;
-use prefault_ebpf::{Loss, N_SLOTS, OTHER_SLOT, SlotInfo, SlotKey};
+use prefault_ebpf::{FILTERED_SLOT, Loss, MAX_SLOTS, OTHER_SLOT, SlotInfo, SlotKey};
 
 use crate::{
+    filters::measures_filesystem,
     loss::lose,
     maps::{SLOT_INFO, SLOTS, config},
     memory::{Memory, Target, Untyped},
 };
 
-/// The slot of the filesystem that `target` is on, claimed if it has none yet; [`OTHER_SLOT`] if all are taken.
+/// The slot of the filesystem that `target` is on, claimed if it has none yet; [`OTHER_SLOT`] if all are taken,
+/// [`FILTERED_SLOT`] if it is not measured.
 #[inline(always)]
 pub fn slot_of<M: Memory, C: EbpfContext>(context: &C, target: &Target) -> u32 {
     let Some(key) = key_of::<M>(target) else {
@@ -52,7 +54,15 @@ fn lookup(key: &SlotKey) -> Option<u32> {
 fn claim<C: EbpfContext>(context: &C, target: &Target, key: &SlotKey) -> u32 {
     let mut info = SlotInfo { key: *key, ..SlotInfo::default() };
     describe(target.superblock, key, &mut info);
-    for slot in 0..N_SLOTS {
+    if !measures_filesystem(&info) {
+        // If there is no room to remember it, it is judged anew next time.
+        let _unused = SLOTS.insert(key, FILTERED_SLOT, 0);
+        return FILTERED_SLOT;
+    }
+    for slot in 1..=MAX_SLOTS {
+        if slot > config!(slots) {
+            break;
+        }
         if SLOT_INFO.insert(slot, &info, u64::from(BPF_NOEXIST)).is_err() {
             continue;
         }

@@ -2,10 +2,11 @@
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
-use prefault_ebpf::{COOKIE_COPIES, Loss, MAX_PATHS, OTHER_SLOT, PathLedger, WriteLedger, bucket_of};
+use prefault_ebpf::{COOKIE_COPIES, FILTERED_SLOT, Loss, MAX_PATHS, OTHER_SLOT, PathLedger, WriteLedger, bucket_of};
 
 use crate::{
     context::{Frame, MAX_DEPTH, Pending, TaskContext, frame_flag},
+    filters::measures_task,
     loss::{add_preemptible, lose},
     maps::{CONTEXTS, LEDGERS, PATH_LEDGERS},
     memory::{Memory, current_task, target_of},
@@ -27,6 +28,9 @@ pub fn frame_at(context: *mut TaskContext, index: u32) -> *mut Frame {
 /// `stack` is a stack address of this call; `cookie` is the path's number and [`COOKIE_COPIES`].
 #[inline(always)]
 pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, kiocb: *const u8, stack: u64, cookie: u64) {
+    if !measures_task() {
+        return;
+    }
     let context = CONTEXTS.get_or_create(current_task());
     if context.is_null() {
         lose(Loss::NoContext, 1);
@@ -61,7 +65,9 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, kiocb: *const u8, stack: u64, c
             }
         }
     }
-    if let Some(ledger) = path_ledger(slot, cookie as u32) {
+    if slot == FILTERED_SLOT {
+        flags = frame_flag::FILTERED;
+    } else if let Some(ledger) = path_ledger(slot, cookie as u32) {
         // SAFETY: the ledger is a live map value.
         add_preemptible(unsafe { &raw mut (*ledger).entered }, 1);
     }
@@ -127,19 +133,22 @@ pub fn leave(cookie: u64, result: i64) {
     let copies = cookie & COOKIE_COPIES != 0;
     let context = CONTEXTS.get(current_task());
     if context.is_null() {
-        if copies {
+        if copies && measures_task() {
             lose(Loss::BeforeStart, 1);
         }
         return;
     }
     let Some(frame) = pop(context, cookie as u32) else {
-        if copies {
+        if copies && measures_task() {
             lose(Loss::WriteEnter, 1);
         }
         return;
     };
     // SAFETY: the frame is in this task's context and was initialised by `enter`.
     let frame = unsafe { &mut *frame };
+    if frame.flags & frame_flag::FILTERED != 0 {
+        return;
+    }
     count_path(frame);
     let taken = if !copies {
         frame.inner_bytes

@@ -64,9 +64,43 @@ pub struct MeasureArgs {
     /// Say on standard error what is being done, and pass on messages of the BPF programs
     #[arg(short, long)]
     pub verbose: bool,
+    /// Which writes.
+    #[command(flatten)]
+    pub filters: FilterArgs,
+    /// Filesystems that are counted on their own; those beyond are counted together as `other`
+    #[arg(long, value_name = "N", default_value_t = prefault_ebpf::DEFAULT_SLOTS,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(prefault_ebpf::MAX_SLOTS)))]
+    pub slots: u32,
     /// Measure while this command runs, and return its exit code
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
+}
+
+/// Which writes are measured; a write has to match every kind that is given, and one of its values.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Which writes (all, if nothing is given)")]
+pub struct FilterArgs {
+    /// Only of this process; may be repeated
+    #[arg(short, long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+    /// Also of the processes that those of --pid start from now on; without --pid: of COMMAND and what it starts
+    #[arg(long)]
+    pub follow: bool,
+    /// Only of threads of this name, as `ps -o comm` shows it; may be repeated
+    #[arg(long = "comm", value_name = "NAME", value_parser = comm)]
+    pub comms: Vec<String>,
+    /// Only of this cgroup (version 2) and those below it, such as /sys/fs/cgroup/system.slice
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// Only to filesystems of this type, such as ext4; may be repeated
+    #[arg(long = "fstype", value_name = "TYPE", value_parser = fstype)]
+    pub fstypes: Vec<String>,
+    /// Only to filesystems on this device, such as /dev/sda1 or 8:1, or to the device itself; may be repeated
+    #[arg(long = "device", value_name = "DEVICE")]
+    pub devices: Vec<String>,
+    /// Only to the filesystem that holds this file or folder; may be repeated
+    #[arg(long = "mount", value_name = "PATH")]
+    pub mounts: Vec<PathBuf>,
 }
 
 /// Options of `doctor`.
@@ -87,6 +121,24 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Ok(Duration::from_secs_f64(seconds))
     } else {
         Err("it has to be between 0.01 and 31536000 seconds".to_owned())
+    }
+}
+
+/// A thread name: the kernel keeps 15 bytes.
+fn comm(text: &str) -> Result<String, String> {
+    short_name(text, 15, "the kernel cuts thread names off after 15 bytes; give those")
+}
+
+/// A filesystem type: the programs keep 31 bytes, and no type comes near.
+fn fstype(text: &str) -> Result<String, String> {
+    short_name(text, 31, "no filesystem type has a name this long")
+}
+
+fn short_name(text: &str, longest: usize, why: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("it must not be empty".to_owned()),
+        length if length > longest => Err(why.to_owned()),
+        _ => Ok(text.to_owned()),
     }
 }
 

@@ -11,7 +11,12 @@ use crate::{
         Kernel,
         frozen::{Frozen, Function},
     },
-    probe::{describe, environment::obstacles, plan::Plan, session::Session},
+    probe::{
+        describe,
+        environment::obstacles,
+        plan::Plan,
+        session::{Options, Session},
+    },
     sites::Sites,
 };
 
@@ -62,7 +67,7 @@ fn attached_plan(args: &DoctorArgs) -> Result<(String, Plan)> {
     if args.dry_run {
         return Ok((kernel, plan));
     }
-    let session = Session::start(plan, false).map_err(prepare::explain)?;
+    let session = Session::start(plan, &Options::default()).map_err(prepare::explain)?;
     Ok((kernel, session.plan().clone()))
 }
 

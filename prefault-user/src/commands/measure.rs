@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ffi::OsString,
     os::unix::process::ExitStatusExt as _,
     path::Path,
     process::ExitStatus,
@@ -19,6 +20,7 @@ use tokio::{
 };
 
 use super::{
+    filters::filters,
     modules::ModuleWatch,
     output::{Output, is_closed_pipe},
     prepare,
@@ -27,7 +29,7 @@ use crate::{
     cli::MeasureArgs,
     data::{EventRecord, Filesystem, Interval, Report, Snapshot},
     output::{event, json, report, table},
-    probe::session::Session,
+    probe::session::{Options, Session},
 };
 
 /// Interval of the tables if none is given.
@@ -65,24 +67,20 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
     let stop = Stop::listen(args.duration)?;
     // Before the facts are read: a module that comes in between is then found twice, not missed.
     let modules = ModuleWatch::begin(Path::new(MODULES)).with_context(|| format!("failed to read {MODULES}"))?;
+    let options = Options { verbose: args.verbose, slots: args.slots, filters: filters(args)? };
     let (kernel, plan) = prepare::plan()?;
     let begun = Instant::now();
-    let session = Session::start(plan, args.verbose).map_err(prepare::explain)?;
+    let session = Session::start(plan, &options).map_err(prepare::explain)?;
     log::info!("loaded and attached in {:?}", begun.elapsed());
     let mut measurement = Measurement::begin(kernel, session, modules, args)?;
-    let child = spawn(&args.command)?;
+    let follows_command = options.filters.follow && options.filters.processes.is_empty();
+    let child = measurement.spawn(&args.command, follows_command)?;
     let outcome = measurement.follow(stop, child, &mut output).await;
     // Whatever ended it, what was counted is shown.
     let last = measurement.finish(&mut output, args.json);
     let exit_code = outcome?;
     last?;
     Ok(exit_code)
-}
-
-fn spawn(command: &[std::ffi::OsString]) -> Result<Option<Child>> {
-    let Some((program, arguments)) = command.split_first() else { return Ok(None) };
-    let child = Command::new(program).args(arguments).spawn();
-    child.with_context(|| format!("failed to start {}", program.display())).map(Some)
 }
 
 /// What ends a measurement from outside.
@@ -160,6 +158,21 @@ impl Measurement {
             print_events: args.events,
             session,
         })
+    }
+
+    /// Starts the command. If it is to be followed, this process is measured for the moment of the fork, so that the
+    /// child is from its first instruction on.
+    fn spawn(&mut self, command: &[OsString], follow: bool) -> Result<Option<Child>> {
+        let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+        let own = std::process::id();
+        if follow {
+            self.session.measure_process(own, true)?;
+        }
+        let child = Command::new(program).args(arguments).spawn();
+        if follow {
+            self.session.measure_process(own, false)?;
+        }
+        child.with_context(|| format!("failed to start {}", program.display())).map(Some)
     }
 
     /// Prints tables and takes events until something ends the measurement; the result is the exit code.

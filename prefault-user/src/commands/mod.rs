@@ -1,6 +1,7 @@
 //! Commands: the glue between what was typed and the modules that do it.
 
 pub mod doctor;
+mod filters;
 pub mod measure;
 mod modules;
 mod output;

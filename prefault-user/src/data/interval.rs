@@ -249,8 +249,8 @@ mod tests {
 
     #[test]
     fn a_slot_seen_before_counts_from_then_and_a_new_one_from_0() {
-        let earlier = snapshot(1_000, vec![filesystem(0, 100), filesystem(1, 5)]);
-        let later = snapshot(3_000, vec![filesystem(0, 130), filesystem(1, 5), filesystem(OTHER_SLOT, 7)]);
+        let earlier = snapshot(1_000, vec![filesystem(1, 100), filesystem(2, 5)]);
+        let later = snapshot(3_000, vec![filesystem(1, 130), filesystem(2, 5), filesystem(OTHER_SLOT, 7)]);
         let interval = between(&earlier, &later).expect("in order");
         assert_eq!(interval.duration_ns, 2_000);
         let calls: Vec<u64> = interval.filesystems.iter().map(|filesystem| filesystem.write.calls).collect();
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(interval.filesystems[0].prefault_share(), Some(0.0));
         assert_eq!(interval.filesystems[1].prefault_share(), None);
         let active: Vec<&str> = interval.active().map(|filesystem| &*filesystem.identity.fstype).collect();
-        assert_eq!(active, ["fs0", "fs64"]);
+        assert_eq!(active, ["fs1", "fs0"]);
     }
 
     #[test]

@@ -29,8 +29,9 @@ const REASONS: [Reason; N_LOSSES] = [
     reason(Loss::NoContext, "no_context", "points hit by tasks whose context could not be allocated"),
     reason(Loss::TooDeep, "too_deep", "paths nested too deep to be followed"),
     reason(Loss::NoFilesystem, "no_filesystem", "writes whose filesystem could not be read, counted under other"),
+    reason(Loss::NotFollowed, "not_followed", "processes not followed because too many are"),
     reason(Loss::EventDropped, "event_dropped", "events dropped because the ring was full; the counts are complete"),
-    reason(Loss::BeforeStart, "before_start", "points hit by writes in flight when measuring began"),
+    reason(Loss::BeforeStart, "before_start", "writes in flight when measuring began"),
 ];
 
 const MISSED_RUNS_KEY: &str = "kernel_missed_runs";

@@ -125,7 +125,7 @@ impl Types for SavedTypes {
 type MemberRow = (&'static str, &'static [&'static str], fn(&mut Offsets) -> &mut u32);
 
 /// One row per member of [`Offsets`].
-pub const MEMBERS: [MemberRow; 17] = [
+pub const MEMBERS: [MemberRow; 18] = [
     ("kiocb", &["ki_filp"], |o| &mut o.kiocb_filp),
     ("kiocb", &["ki_pos"], |o| &mut o.kiocb_pos),
     ("file", &["f_mapping"], |o| &mut o.file_mapping),
@@ -139,6 +139,7 @@ pub const MEMBERS: [MemberRow; 17] = [
     ("file_system_type", &["name"], |o| &mut o.type_name),
     ("task_struct", &["min_flt"], |o| &mut o.task_min_flt),
     ("task_struct", &["maj_flt"], |o| &mut o.task_maj_flt),
+    ("task_struct", &["tgid"], |o| &mut o.task_tgid),
     ("iov_iter", &["iter_type", "type"], |o| &mut o.iter_type),
     ("iov_iter", &["iov_offset"], |o| &mut o.iter_offset),
     ("iov_iter", &["count"], |o| &mut o.iter_count),
@@ -173,7 +174,7 @@ mod tests {
             assert_eq!(*member, 0, "row {number} writes a member that another row writes");
             *member = number as u32 + 1;
         }
-        assert_eq!(MEMBERS.len() * size_of::<u32>() + size_of::<u32>(), size_of::<Offsets>());
+        assert_eq!(MEMBERS.len() * size_of::<u32>(), size_of::<Offsets>());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf,
-    programs::{FEntry, FExit, KProbe},
+    programs::{FEntry, FExit, KProbe, RawTracePoint},
 };
 use prefault_ebpf::{COOKIE_COPIES, program};
 
@@ -58,6 +58,19 @@ impl Attaching {
     /// All programs that were loaded.
     pub(super) fn programs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.programs.iter().map(OwnedFd::as_fd)
+    }
+
+    /// Follows processes through fork and exit, so that children are measured too.
+    pub(super) fn follow_processes(&mut self) -> Result<()> {
+        let tracepoints = [(program::FOLLOW_FORK, "sched_process_fork"), (program::FOLLOW_EXIT, "sched_process_exit")];
+        for (name, tracepoint) in tracepoints {
+            let program = self.bpf.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
+            let program: &mut RawTracePoint = program.try_into()?;
+            program.load().with_context(|| format!("failed to load the BPF program {name}"))?;
+            program.attach(tracepoint).with_context(|| format!("failed to attach to the tracepoint {tracepoint}"))?;
+            self.programs.push(program.fd()?.as_fd().try_clone_to_owned()?);
+        }
+        Ok(())
     }
 
     /// Attaches what of `plan` is not attached yet, and writes into it what the kernel refuses.

@@ -4,6 +4,7 @@ mod attach;
 mod attaching;
 pub mod describe;
 pub mod environment;
+pub mod filters;
 pub mod plan;
 pub mod pods;
 pub mod session;

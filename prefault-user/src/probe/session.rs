@@ -13,10 +13,11 @@ use aya::{
     maps::{HashMap, MapData, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
-use prefault_ebpf::{CONFIG, MAX_PATHS, N_LOSSES, OTHER_SLOT, map};
+use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, N_LOSSES, OTHER_SLOT, map};
 
 use super::{
     attaching::Attaching,
+    filters::Filters,
     plan::Plan,
     pods::{PodConfig, PodLedger, PodLosses, PodPathLedger, PodSlotInfo},
 };
@@ -30,6 +31,23 @@ pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_
 
 /// Name of aya-log's level, a global of the BPF side.
 const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
+
+/// What the user wants of a session.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether the programs' own messages are wanted.
+    pub verbose: bool,
+    /// Filesystems with a slot of their own, 1 to [`prefault_ebpf::MAX_SLOTS`].
+    pub slots: u32,
+    /// Which writes are measured.
+    pub filters: Filters,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { verbose: false, slots: DEFAULT_SLOTS, filters: Filters::default() }
+    }
+}
 
 /// Programs that are loaded and attached.
 pub struct Session {
@@ -46,9 +64,10 @@ impl Session {
     ///
     /// # Errors
     /// If the programs cannot be loaded, or nothing of one of the two operations could be attached.
-    pub fn start(plan: Plan, verbose: bool) -> Result<Self> {
+    pub fn start(plan: Plan, options: &Options) -> Result<Self> {
         raise_memlock_limit();
-        let mut bpf = load(&plan, verbose).context("failed to load the BPF programs")?;
+        let mut bpf = load(&plan, options).context("failed to load the BPF programs")?;
+        options.filters.fill(&mut bpf)?;
         let mut session = Self {
             ledgers: PerCpuArray::try_from(take(&mut bpf, map::LEDGERS)?)?,
             path_ledgers: PerCpuArray::try_from(take(&mut bpf, map::PATH_LEDGERS)?)?,
@@ -57,6 +76,9 @@ impl Session {
             attaching: Attaching::new(bpf)?,
             plan,
         };
+        if options.filters.follow {
+            session.attaching.follow_processes()?;
+        }
         session.attaching.attach_all(&mut session.plan)?;
         for operation in [Operation::Prefault, Operation::Copy] {
             if !session.plan.measures(operation) {
@@ -79,6 +101,21 @@ impl Session {
     pub fn extend(&mut self, found: Plan) -> Result<()> {
         self.plan.extend(found);
         self.attaching.attach_all(&mut self.plan)
+    }
+
+    /// Measures `process` from now on, or no longer; for sessions that follow processes.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn measure_process(&mut self, process: u32, measure: bool) -> Result<()> {
+        let map = self.attaching.bpf().map_mut(map::PROCESSES).context("the BPF object has no map of processes")?;
+        let mut processes = HashMap::<_, u32, u8>::try_from(map)?;
+        if measure {
+            processes.insert(process, 0, 0)?
+        } else {
+            processes.remove(&process)?
+        }
+        Ok(())
     }
 
     /// Lets go of what was probed in `module`, which is no longer loaded; its counters stay.
@@ -134,7 +171,7 @@ impl Session {
             }
             filesystems.push((slot, identity));
         }
-        filesystems.sort_by_key(|(slot, _)| *slot);
+        filesystems.sort_by_key(|&(slot, _)| (slot == OTHER_SLOT, slot));
         Ok(filesystems)
     }
 
@@ -156,14 +193,21 @@ impl Session {
     }
 }
 
-fn load(plan: &Plan, verbose: bool) -> Result<Ebpf> {
+fn load(plan: &Plan, options: &Options) -> Result<Ebpf> {
+    let Options { verbose, slots, ref filters } = *options;
     let log_level: u8 = if verbose { log::Level::Info as u8 } else { 0 };
     // The verifier's log is pages long, and writing it slows the load down.
     let verifier_log = if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::DISABLE };
-    let config = PodConfig(plan.config);
+    let mut config = PodConfig(plan.config);
+    config.0.slots = slots;
+    filters.configure(&mut config.0);
     Ok(EbpfLoader::new()
         .allow_unsupported_maps()
         .verifier_log_level(verifier_log)
+        .map_max_entries(map::LEDGERS, slots + 1)
+        .map_max_entries(map::PATH_LEDGERS, (slots + 1) * MAX_PATHS)
+        .map_max_entries(map::SLOTS, slots + MAX_FILTERED)
+        .map_max_entries(map::SLOT_INFO, slots)
         .override_global(CONFIG, &config, true)
         .override_global(LOG_LEVEL, &log_level, true)
         .load(OBJECT)?)

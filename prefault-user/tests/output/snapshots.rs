@@ -106,7 +106,7 @@ fn ext4(n_hundreds: u64) -> FilesystemCounters {
     add_ledger(&mut ledger, &needed);
     let mut counts = PathLedger { entered: n_calls, calls: n_calls, eager: n_calls, ..PathLedger::default() };
     add_path_ledger(&mut counts, &PathLedger { prefaults: n_calls, copies: n_calls, ..PathLedger::default() });
-    FilesystemCounters { slot: 0, identity: identity("ext4", "vdb", 254, 16), ledger, paths: vec![path(0, counts)] }
+    FilesystemCounters { slot: 1, identity: identity("ext4", "vdb", 254, 16), ledger, paths: vec![path(0, counts)] }
 }
 
 /// Eager, large and always resident, but for two writes from an address that is not mapped.
@@ -127,7 +127,7 @@ fn xfs(n_thousands: u64) -> FilesystemCounters {
         prefaults: n_calls,
         copies: n_calls,
     };
-    FilesystemCounters { slot: 1, identity: identity("xfs", "nvme0n1p3", 259, 3), ledger, paths: vec![path(1, counts)] }
+    FilesystemCounters { slot: 2, identity: identity("xfs", "nvme0n1p3", 259, 3), ledger, paths: vec![path(1, counts)] }
 }
 
 /// On demand: 20,000 writes from resident memory, then `n_short` whose first copy came up short.
@@ -154,7 +154,7 @@ fn tmpfs(n_short: u64) -> FilesystemCounters {
         prefaults: n_short,
         copies: n_calls + n_short,
     };
-    FilesystemCounters { slot: 2, identity: identity("tmpfs", "tmpfs", 0, 27), ledger, paths: vec![path(0, counts)] }
+    FilesystemCounters { slot: 3, identity: identity("tmpfs", "tmpfs", 0, 27), ledger, paths: vec![path(0, counts)] }
 }
 
 /// Eager, with a third of the writes from kernel memory, and a direct write that fell back.
@@ -174,7 +174,7 @@ fn btrfs() -> FilesystemCounters {
         PathLedger { entered: 3_000, calls: 3_000, eager: 3_000, on_demand: 0, prefaults: 2_999, copies: 3_000 };
     let direct = PathLedger { entered: 1, calls: 1, eager: 0, on_demand: 0, prefaults: 1, copies: 0 };
     FilesystemCounters {
-        slot: 3,
+        slot: 4,
         identity: identity("btrfs", "sda2", 0, 41),
         ledger,
         paths: vec![path(2, buffered), path(3, direct), path(1, PathLedger::default())],
@@ -227,7 +227,7 @@ pub fn events() -> Vec<EventRecord> {
         user_address: 0x7f3a_9c40_13e8,
         pid: 4711,
         tid: 4712,
-        slot: 2,
+        slot: 3,
         path: 0,
         kind: EventKind::ShortCopy as u32,
         ..Event::default()

@@ -1,0 +1,64 @@
+//! Filters: which tasks and which filesystems are measured.
+//!
+//! A task is judged before anything else is done, so that a write that is filtered out costs little; a filesystem is
+//! judged once, when it is first met, and remembered as a slot.
+
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
+use prefault_ebpf::{Loss, SlotInfo, filter};
+
+use crate::{
+    loss::lose,
+    maps::{CGROUPS, COMMS, DEVICES, FSTYPES, PROCESSES, config},
+    memory::{Memory, Untyped},
+};
+
+/// Whether writes of the current task are measured.
+#[inline(always)]
+pub fn measures_task() -> bool {
+    let filter = config!(filter);
+    if filter & filter::PROCESSES != 0 && !measures_process((bpf_get_current_pid_tgid() >> 32) as u32) {
+        return false;
+    }
+    if filter & filter::COMMS != 0 {
+        let Ok(comm) = bpf_get_current_comm() else { return false };
+        if COMMS.get_ptr(&comm).is_none() {
+            return false;
+        }
+    }
+    filter & filter::CGROUP == 0 || CGROUPS.current_task_under_cgroup(0) == Ok(true)
+}
+
+#[inline(always)]
+fn measures_process(process: u32) -> bool {
+    match config!(only_process) {
+        0 => PROCESSES.get_ptr(process).is_some(),
+        only => only == process,
+    }
+}
+
+/// Whether writes to this filesystem are measured.
+#[inline(always)]
+pub fn measures_filesystem(info: &SlotInfo) -> bool {
+    let filter = config!(filter);
+    (filter & filter::FSTYPES == 0 || FSTYPES.get_ptr(&info.fstype).is_some())
+        && (filter & filter::DEVICES == 0 || DEVICES.get_ptr(info.key.dev).is_some())
+}
+
+/// The current process has made `child`, a task: it is measured if its parent is.
+#[inline(always)]
+pub fn follow_fork(child: *const u8) {
+    let parent = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let Some(child) = Untyped::read::<u32>(child, config!(offsets.task_tgid)) else { return };
+    if child != parent && PROCESSES.get_ptr(parent).is_some() && PROCESSES.insert(child, 0, 0).is_err() {
+        lose(Loss::NotFollowed, 1);
+    }
+}
+
+/// The current task ends: if it is the process, its id may come back for another.
+#[inline(always)]
+pub fn follow_exit() {
+    let ids = bpf_get_current_pid_tgid();
+    if (ids >> 32) as u32 == ids as u32 {
+        let _unused = PROCESSES.remove(ids as u32);
+    }
+}
