@@ -2,6 +2,8 @@
 //!
 //! Only the programs see this; userspace never reads it.
 
+use prefault_ebpf::masked;
+
 /// Frames of one task: a path inside a path, on a stacked filesystem, twice over (ecryptfs and cachefiles write through
 /// a lower filesystem in the same task; nothing deeper is known).
 pub const MAX_DEPTH: usize = 4;
@@ -52,6 +54,8 @@ pub mod frame_flag {
     pub const FROM_KERNEL: u32 = 16;
     /// The frame is part of the write of the frame below it.
     pub const INNER: u32 = 32;
+    /// The path copies.
+    pub const COPIES: u32 = 256;
     /// The frame's filesystem is not measured.
     pub const FILTERED: u32 = 128;
     /// A copying path ran in this frame: it is a buffered write.
@@ -90,4 +94,11 @@ pub enum Pending {
     Prefault = 1,
     /// The copy.
     Copy = 2,
+}
+
+/// Frame number `index` of a context; an index below [`MAX_DEPTH`] is the caller's duty.
+#[inline(always)]
+pub fn frame_at(context: *mut TaskContext, index: u32) -> *mut Frame {
+    // SAFETY: the index is below MAX_DEPTH, a power of two.
+    unsafe { (&raw mut (*context).frames).cast::<Frame>().add(masked::<{ MAX_DEPTH - 1 }>(index as usize)) }
 }

@@ -4,6 +4,8 @@
 //! one of ours maps one to one onto one of theirs (https://prometheus.io/docs/specs/native_histograms/). A latency is an
 //! integer of nanoseconds, so comparing it with the bound's floor is exact.
 
+use crate::masked;
+
 /// Number of buckets: 127 with an upper bound, and one for everything above.
 pub const N_BUCKETS: usize = 128;
 
@@ -42,25 +44,9 @@ pub fn bucket_of(ns: u64) -> usize {
         // SAFETY: `bucket` is the sum of distinct larger powers of two below N_BUCKETS, so that
         // `bucket + step - 1` is at most N_BUCKETS - 2.
         let bound = unsafe { *UPPER_BOUNDS_NS.as_ptr().add(bucket + step - 1) };
-        bucket = bounded(bucket + step * (bound.wrapping_sub(ns) >> 63) as usize);
+        bucket = masked::<{ N_BUCKETS - 1 }>(bucket + step * (bound.wrapping_sub(ns) >> 63) as usize);
         step /= 2;
     }
-    bucket
-}
-
-/// Tells the verifier that `bucket` is below [`N_BUCKETS`]. The compiler knows it and writes the sum as an `or`, after
-/// which the verifier of 6.1 knows no bound any more.
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-fn bounded(bucket: usize) -> usize {
-    let mut bucket = bucket;
-    // SAFETY: one instruction on one register, which does not change its value.
-    unsafe { core::arch::asm!("{bucket} &= {mask}", bucket = inout(reg) bucket, mask = const N_BUCKETS - 1) };
-    bucket
-}
-
-#[cfg(not(target_arch = "bpf"))]
-fn bounded(bucket: usize) -> usize {
     bucket
 }
 

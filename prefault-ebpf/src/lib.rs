@@ -9,8 +9,10 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod histogram;
+mod verifier;
 
 pub use histogram::{N_BUCKETS, bucket_of, upper_bound_ns};
+pub use verifier::masked;
 
 /// Names of the maps, each the identifier of its static in `maps.rs`.
 pub mod map {
@@ -24,6 +26,8 @@ pub mod map {
     pub const SLOTS: &str = "SLOTS";
     /// Slot number to [`super::SlotInfo`]; a slot is claimed by inserting here.
     pub const SLOT_INFO: &str = "SLOT_INFO";
+    /// Cookies by address of the point, for kernels that have no attach cookies.
+    pub const POINTS: &str = "POINTS";
     /// Process ids to measure, a set; the value means nothing.
     pub const PROCESSES: &str = "PROCESSES";
     /// Thread names to measure, 16 bytes padded with NUL, a set.
@@ -85,6 +89,10 @@ pub const MAX_SLOTS: u32 = 4096;
 pub const MAX_FILTERED: u32 = 4096;
 /// Processes that can be measured at once with [`filter::PROCESSES`].
 pub const MAX_PROCESSES: u32 = 16 * 1024;
+/// Points whose cookies are looked up by address, on kernels that have no attach cookies.
+pub const MAX_POINTS: u32 = 256;
+/// Tasks that can be in a write path at once, on kernels without task storage.
+pub const MAX_TASKS: u32 = 16 * 1024;
 /// Entries of each other filter.
 pub const MAX_FILTER_ENTRIES: u32 = 256;
 /// Write paths that can be told apart.
@@ -394,6 +402,12 @@ pub struct Event {
 
 /// Bit of an attach cookie: the path copies, so that each call of it is a buffered write.
 pub const COOKIE_COPIES: u64 = 1 << 32;
+/// Bit of an attach cookie: the path takes `struct file *` instead of a kiocb.
+pub const COOKIE_FILE: u64 = 1 << 33;
+/// With [`COOKIE_FILE`]: the position is argument 2, counted from 0, not 1.
+pub const COOKIE_POSITION_IS_THIRD: u64 = 1 << 34;
+/// In place of a cookie where there is none: the return of whichever path the task entered last.
+pub const COOKIE_OF_LAST_ENTRY: u64 = u64::MAX;
 
 // The two sides are compiled for different targets; a difference in layout must not compile.
 const _: () = {

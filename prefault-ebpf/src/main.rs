@@ -12,51 +12,67 @@ mod maps;
 mod memory;
 mod operation;
 mod slots;
+#[cfg_attr(feature = "basic", path = "task_hash.rs")]
+#[cfg_attr(not(feature = "basic"), path = "task_storage.rs")]
+mod tasks;
 mod write;
 
 use aya_ebpf::{
     EbpfContext,
     bindings::pt_regs,
-    helpers::generated::{bpf_get_attach_cookie, bpf_probe_read_kernel},
+    helpers::generated::bpf_probe_read_kernel,
     macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint},
     programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
 };
-use prefault_ebpf::TEXT_CHUNK_BYTES;
+use prefault_ebpf::{COOKIE_FILE, TEXT_CHUNK_BYTES};
 
 use crate::{
     context::Pending,
     maps::config,
     memory::{Typed, Untyped},
+    tasks::cookie_of,
 };
 
 #[fentry]
 fn enter_fentry(ctx: FEntryContext) -> u32 {
     // The context of a trampoline is on the stack of the task.
     let stack = ctx.as_ptr() as u64;
-    write::enter::<Typed, _>(&ctx, ctx.arg(0), stack, cookie_of(&ctx));
+    // Trampolines are attached with cookies of paths that take a kiocb, where nothing but the first argument counts.
+    write::enter::<Typed, _>(&ctx, (ctx.arg(0), 0, 0), stack, cookie_of(&ctx, None) & !COOKIE_FILE);
     0
 }
 
 #[fexit]
 fn leave_fexit(ctx: FExitContext) -> u32 {
     if let Ok(result) = ctx.ret::<u64>() {
-        write::leave(cookie_of(&ctx), result as i64);
+        write::leave(cookie_of(&ctx, None), result as i64);
     }
     0
 }
 
 #[kprobe]
 fn enter_kprobe(ctx: ProbeContext) -> u32 {
-    let Some(kiocb) = ctx.arg::<*const u8>(0) else { return 0 };
+    // Volatile, as in `copy_begin`. The instruction pointer stands behind the breakpoint, however the probe is made.
     // SAFETY: the registers of a kprobe are readable.
-    let stack = unsafe { (*ctx.regs).rsp };
-    write::enter::<Untyped, _>(&ctx, kiocb, stack, cookie_of(&ctx));
+    let [first, second, third, stack, behind] = unsafe {
+        let regs = ctx.regs;
+        let registers = [
+            &raw const (*regs).rdi,
+            &raw const (*regs).rsi,
+            &raw const (*regs).rdx,
+            &raw const (*regs).rsp,
+            &raw const (*regs).rip,
+        ];
+        registers.map(|register| register.read_volatile())
+    };
+    let cookie = cookie_of(&ctx, Some(behind - 1));
+    write::enter::<Untyped, _>(&ctx, (first as *const u8, second, third), stack, cookie);
     0
 }
 
 #[kretprobe]
 fn leave_kretprobe(ctx: RetProbeContext) -> u32 {
-    write::leave(cookie_of(&ctx), ctx.ret::<u64>() as i64);
+    write::leave(cookie_of(&ctx, None), ctx.ret::<u64>() as i64);
     0
 }
 
@@ -133,13 +149,6 @@ fn read_text(ctx: RawTracePointContext) -> i32 {
     }
     // SAFETY: the length was checked against the map value, and the helper checks the address.
     unsafe { bpf_probe_read_kernel(chunk.cast(), length as u32, address as *const _) as i32 }
-}
-
-/// What userspace attached with this point.
-#[inline(always)]
-fn cookie_of<C: EbpfContext>(ctx: &C) -> u64 {
-    // SAFETY: the context is that of the running program.
-    unsafe { bpf_get_attach_cookie(ctx.as_ptr()) }
 }
 
 /// The return register, as it stands behind a call.

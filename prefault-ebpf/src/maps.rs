@@ -1,19 +1,13 @@
 //! All maps and globals of the programs, sized from the constants of the ABI.
 
 use aya_ebpf::{
-    bindings::{
-        BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE, task_struct,
-    },
-    helpers::generated::bpf_task_storage_get,
-    macros::{btf_map, map},
+    macros::map,
     maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf},
 };
 use prefault_ebpf::{
     Config, DEFAULT_SLOTS, EVENT_RING_BYTES, Ledger, MAX_FILTER_ENTRIES, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES,
     N_LOSSES, PathLedger, SlotInfo, SlotKey, TEXT_CHUNK_BYTES,
 };
-
-use crate::context::TaskContext;
 
 /// Facts of the running kernel and options, set by userspace before loading.
 ///
@@ -68,53 +62,6 @@ pub fn read_config(member: *const u32) -> u32 {
     // SAFETY: the macro passes a member of a static, which is valid and aligned.
     unsafe { core::ptr::read_volatile(member) }
 }
-
-/// A task storage map of [`TaskContext`]; aya-ebpf 0.2 has inode and socket storage only.
-#[repr(C)]
-pub struct TaskStorage {
-    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
-    key: *const i32,
-    value: *const TaskContext,
-    max_entries: *const [i32; 0],
-    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
-}
-
-// SAFETY: the pointers only carry types for the loader and are never followed.
-unsafe impl Sync for TaskStorage {}
-
-impl TaskStorage {
-    const fn new() -> Self {
-        Self {
-            r#type: core::ptr::null(),
-            key: core::ptr::null(),
-            value: core::ptr::null(),
-            max_entries: core::ptr::null(),
-            map_flags: core::ptr::null(),
-        }
-    }
-
-    /// The context of `task`, null if it has none.
-    #[inline(always)]
-    pub fn get(&self, task: *mut task_struct) -> *mut TaskContext {
-        self.lookup(task, 0)
-    }
-
-    /// The context of `task`, made of zeros if it had none; null if there is no memory or the storage is busy.
-    #[inline(always)]
-    pub fn get_or_create(&self, task: *mut task_struct) -> *mut TaskContext {
-        self.lookup(task, u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE))
-    }
-
-    #[inline(always)]
-    fn lookup(&self, task: *mut task_struct, flags: u64) -> *mut TaskContext {
-        let map = core::ptr::from_ref(self).cast_mut();
-        // SAFETY: the map is of this type and `task` is the current task.
-        unsafe { bpf_task_storage_get(map.cast(), task, core::ptr::null_mut(), flags).cast() }
-    }
-}
-
-#[btf_map]
-pub static CONTEXTS: TaskStorage = TaskStorage::new();
 
 #[map]
 pub static LEDGERS: PerCpuArray<Ledger> = PerCpuArray::with_max_entries(DEFAULT_SLOTS + 1, 0);

@@ -1,11 +1,9 @@
 //! Reading kernel memory: members of structures, by the offsets of the running kernel.
 
-use aya_ebpf::{
-    bindings::task_struct,
-    helpers::{bpf_probe_read_kernel, generated::bpf_get_current_task_btf},
-};
+use aya_ebpf::{bindings::task_struct, helpers::bpf_probe_read_kernel};
+use prefault_ebpf::{COOKIE_FILE, COOKIE_POSITION_IS_THIRD};
 
-use crate::maps::config;
+use crate::{maps::config, tasks::TaskMemory};
 
 /// A way to read a member of a kernel structure.
 pub trait Memory {
@@ -36,20 +34,13 @@ impl Memory for Untyped {
     }
 }
 
-/// The current task, typed.
-#[inline(always)]
-pub fn current_task() -> *mut task_struct {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_get_current_task_btf() }
-}
-
 /// Minor and major faults that `task` has taken; only the task itself changes them (mm/memory.c, mm_account_fault).
 #[inline(always)]
 pub fn faults_of(task: *mut task_struct) -> (u64, u64) {
     let task = task.cast::<u8>().cast_const();
     (
-        Typed::read(task, config!(offsets.task_min_flt)).unwrap_or(0),
-        Typed::read(task, config!(offsets.task_maj_flt)).unwrap_or(0),
+        TaskMemory::read(task, config!(offsets.task_min_flt)).unwrap_or(0),
+        TaskMemory::read(task, config!(offsets.task_maj_flt)).unwrap_or(0),
     )
 }
 
@@ -63,11 +54,18 @@ pub struct Target {
     pub position: u64,
 }
 
-/// Follows `kiocb` to where it writes.
+/// The first three arguments of a write path; what the last two are depends on the path.
+pub type Arguments = (*const u8, u64, u64);
+
+/// Follows the arguments of a path to where it writes: a kiocb, or a file and a position.
 #[inline(always)]
-pub fn target_of<M: Memory>(kiocb: *const u8) -> Option<Target> {
-    let file: *const u8 = M::read(kiocb, config!(offsets.kiocb_filp))?;
-    let position = M::read(kiocb, config!(offsets.kiocb_pos))?;
+pub fn target_of<M: Memory>(arguments: Arguments, cookie: u64) -> Option<Target> {
+    let (first, second, third) = arguments;
+    let (file, position): (*const u8, u64) = if cookie & COOKIE_FILE == 0 {
+        (M::read(first, config!(offsets.kiocb_filp))?, M::read(first, config!(offsets.kiocb_pos))?)
+    } else {
+        (first, if cookie & COOKIE_POSITION_IS_THIRD == 0 { second } else { third })
+    };
     let mapping: *const u8 = M::read(file, config!(offsets.file_mapping))?;
     let inode: *const u8 = M::read(mapping, config!(offsets.mapping_host))?;
     let superblock: *const u8 = M::read(inode, config!(offsets.inode_sb))?;

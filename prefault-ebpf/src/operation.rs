@@ -4,13 +4,13 @@ use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_ktime_get_ns};
 use prefault_ebpf::{CopyLedger, EventKind, Latency, Loss, PrefaultLedger, bucket_of};
 
 use crate::{
-    context::{Frame, Pending, TaskContext, frame_flag},
+    context::{Frame, Pending, TaskContext, frame_at, frame_flag},
     events,
     filters::measures_task,
     loss::{add, lose},
-    maps::{CONTEXTS, LEDGERS, config},
-    memory::{current_task, faults_of},
-    write::frame_at,
+    maps::{LEDGERS, config},
+    memory::faults_of,
+    tasks::{CONTEXTS, current_task},
 };
 
 /// Bytes of `struct iov_iter` that hold its type and count in every version.

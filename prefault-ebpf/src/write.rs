@@ -2,32 +2,28 @@
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
 use aya_log_ebpf::warn;
-use prefault_ebpf::{COOKIE_COPIES, FILTERED_SLOT, Loss, MAX_PATHS, OTHER_SLOT, PathLedger, WriteLedger, bucket_of};
+use prefault_ebpf::{
+    COOKIE_COPIES, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss, MAX_PATHS, OTHER_SLOT, PathLedger, WriteLedger, bucket_of,
+};
 
 use crate::{
-    context::{Frame, MAX_DEPTH, Pending, TaskContext, frame_flag},
+    context::{Frame, MAX_DEPTH, Pending, TaskContext, frame_at, frame_flag},
     filters::measures_task,
     loss::{add_preemptible, lose},
-    maps::{CONTEXTS, LEDGERS, PATH_LEDGERS},
-    memory::{Memory, current_task, target_of},
+    maps::{LEDGERS, PATH_LEDGERS},
+    memory::{Arguments, Memory, target_of},
     slots::slot_of,
+    tasks::{CONTEXTS, current_task},
 };
 
 /// `-EIOCBQUEUED` (include/linux/errno.h): netfs has taken the data and completes the write later.
 const QUEUED: i64 = -529;
 
-/// Frame number `index`; the mask is for the verifier, which does not see what bounds the index.
-#[inline(always)]
-pub fn frame_at(context: *mut TaskContext, index: u32) -> *mut Frame {
-    // SAFETY: the index is below MAX_DEPTH, a power of two.
-    unsafe { (&raw mut (*context).frames).cast::<Frame>().add(index as usize & (MAX_DEPTH - 1)) }
-}
-
 /// A write path was entered: pushes a frame.
 ///
 /// `stack` is a stack address of this call; `cookie` is the path's number and [`COOKIE_COPIES`].
 #[inline(always)]
-pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, kiocb: *const u8, stack: u64, cookie: u64) {
+pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u64, cookie: u64) {
     if !measures_task() {
         return;
     }
@@ -45,9 +41,9 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, kiocb: *const u8, stack: u64, c
     }
     let frame = frame_at(context, depth);
     let copies = cookie & COOKIE_COPIES != 0;
-    let mut flags = if copies { frame_flag::BUFFERED } else { 0 };
+    let mut flags = if copies { frame_flag::COPIES | frame_flag::BUFFERED } else { 0 };
     let (mut inode, mut slot, mut position) = (0, OTHER_SLOT, 0);
-    match target_of::<M>(kiocb) {
+    match target_of::<M>(arguments, cookie) {
         Some(target) => {
             inode = target.inode as u64;
             slot = slot_of::<M, C>(ctx, &target);
@@ -130,27 +126,31 @@ unsafe fn lose_frame(frame: *mut Frame) {
 pub fn leave(cookie: u64, result: i64) {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
-    let copies = cookie & COOKIE_COPIES != 0;
-    let context = CONTEXTS.get(current_task());
+    let task = current_task();
+    let context = CONTEXTS.get(task);
     if context.is_null() {
-        if copies && measures_task() {
+        if cookie & COOKIE_COPIES != 0 && measures_task() {
             lose(Loss::BeforeStart, 1);
         }
         return;
     }
-    let Some(frame) = pop(context, cookie as u32) else {
-        if copies && measures_task() {
-            lose(Loss::WriteEnter, 1);
-        }
-        return;
-    };
-    // SAFETY: the frame is in this task's context and was initialised by `enter`.
-    let frame = unsafe { &mut *frame };
+    match pop(context, cookie) {
+        // SAFETY: the frame is in this task's context and was initialised by `enter`.
+        Some(frame) => count(context, unsafe { &mut *frame }, result, now),
+        None if cookie & COOKIE_COPIES != 0 && measures_task() => lose(Loss::WriteEnter, 1),
+        None => {}
+    }
+    CONTEXTS.release(task);
+}
+
+/// Counts a write path's call, and the write if it is a whole one.
+#[inline(always)]
+fn count(context: *mut TaskContext, frame: &mut Frame, result: i64, now: u64) {
     if frame.flags & frame_flag::FILTERED != 0 {
         return;
     }
     count_path(frame);
-    let taken = if !copies {
+    let taken = if frame.flags & frame_flag::COPIES == 0 {
         frame.inner_bytes
     } else if result == QUEUED {
         frame.copied
@@ -175,9 +175,9 @@ pub fn leave(cookie: u64, result: i64) {
     }
 }
 
-/// Pops the frame of `path` and those above it, whose returns were not seen.
+/// Pops the frame of the path in `cookie` and those above it, whose returns were not seen.
 #[inline(always)]
-fn pop(context: *mut TaskContext, path: u32) -> Option<*mut Frame> {
+fn pop(context: *mut TaskContext, cookie: u64) -> Option<*mut Frame> {
     for _ in 0..MAX_DEPTH {
         // SAFETY: the context belongs to this task, and frames below `depth` are initialised.
         unsafe {
@@ -192,7 +192,7 @@ fn pop(context: *mut TaskContext, path: u32) -> Option<*mut Frame> {
                 (*context).pending = Pending::Nothing as u32;
             }
             let top = frame_at(context, (*context).depth);
-            if (*top).path == path {
+            if (*top).path == cookie as u32 || cookie == COOKIE_OF_LAST_ENTRY {
                 return Some(top);
             }
             lose_frame(top);

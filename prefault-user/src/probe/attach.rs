@@ -21,7 +21,7 @@ pub struct KprobePmu {
 /// An attachment; closing it detaches.
 #[derive(Debug)]
 pub struct Link {
-    _link: OwnedFd,
+    _link: Option<OwnedFd>,
     _event: Option<OwnedFd>,
 }
 
@@ -62,6 +62,8 @@ const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_TRACE_FENTRY: u32 = 24;
 const BPF_TRACE_FEXIT: u32 = 25;
 const BPF_PERF_EVENT: u32 = 41;
+const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
+const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
 
 impl KprobePmu {
@@ -96,14 +98,22 @@ impl KprobePmu {
             libc::syscall(libc::SYS_perf_event_open, &raw const attr, -1, 0, no_group, PERF_FLAG_FD_CLOEXEC)
         };
         let event = owned(event)?;
-        let link = link_create(&LinkCreateAttr {
+        let linked = link_create(&LinkCreateAttr {
             program: program.as_raw_fd() as u32,
             target: event.as_raw_fd() as u32,
             attach_type: BPF_PERF_EVENT,
             first: cookie,
             ..LinkCreateAttr::default()
-        })?;
-        Ok(Link { _link: link, _event: Some(event) })
+        });
+        match linked {
+            Ok(link) => Ok(Link { _link: Some(link), _event: Some(event) }),
+            // Before 5.15 perf events have no links (b89fbfbb854c "bpf: Implement minimal BPF perf link").
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                set_program(&event, program)?;
+                Ok(Link { _link: None, _event: Some(event) })
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -118,7 +128,19 @@ pub fn attach_tracing(program: BorrowedFd<'_>, on_return: bool, cookie: u64) -> 
         second: cookie,
         ..LinkCreateAttr::default()
     })?;
-    Ok(Link { _link: link, _event: None })
+    Ok(Link { _link: Some(link), _event: None })
+}
+
+/// Runs `program` at `event` and enables it; what it does without a link is without a cookie.
+fn set_program(event: &OwnedFd, program: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: both descriptors are open, and the requests take a number.
+    let results = unsafe {
+        [
+            libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_SET_BPF, program.as_raw_fd()),
+            libc::ioctl(event.as_raw_fd(), PERF_EVENT_IOC_ENABLE, 0),
+        ]
+    };
+    if results.contains(&-1) { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn link_create(attr: &LinkCreateAttr) -> io::Result<OwnedFd> {

@@ -8,20 +8,22 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf,
+    maps::HashMap,
     programs::{FEntry, FExit, KProbe, RawTracePoint},
 };
-use prefault_ebpf::{COOKIE_COPIES, program};
+use prefault_ebpf::{COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, map, program};
 
 use super::{
     attach::{KprobePmu, Link, attach_tracing},
     plan::{Mechanism, Plan, PlannedPath, Refusal},
 };
-use crate::sites::Operation;
+use crate::sites::{Destination, Operation, Path};
 
 /// The programs, and everything they are attached to.
 pub(super) struct Attaching {
     bpf: Ebpf,
     pmu: KprobePmu,
+    without_cookies: bool,
     /// Descriptors of all programs that were loaded, for their statistics.
     programs: Vec<OwnedFd>,
     points: Vec<Point>,
@@ -46,9 +48,10 @@ enum Place {
 }
 
 impl Attaching {
-    pub(super) fn new(bpf: Ebpf) -> Result<Self> {
+    /// `without_cookies`: points at the entry of paths are told apart by address, in a map.
+    pub(super) fn new(bpf: Ebpf, without_cookies: bool) -> Result<Self> {
         let pmu = KprobePmu::open().context("failed to find the kprobe PMU")?;
-        Ok(Self { bpf, pmu, programs: Vec::new(), points: Vec::new() })
+        Ok(Self { bpf, pmu, without_cookies, programs: Vec::new(), points: Vec::new() })
     }
 
     pub(super) fn bpf(&mut self) -> &mut Ebpf {
@@ -101,11 +104,15 @@ impl Attaching {
     fn attach_paths(&mut self, plan: &mut Plan, btf: &mut Option<Btf>, entry: bool) -> Result<()> {
         for (number, planned) in plan.paths.iter_mut().enumerate() {
             let place = if entry { Place::Entry(number) } else { Place::Return(number) };
-            let Ok(mechanism) = planned.mechanism else { continue };
-            if self.is_attached(place) {
+            if planned.mechanism.is_err() || self.is_attached(place) {
                 continue;
             }
-            let cookie = number as u64 | if planned.path.copies { COOKIE_COPIES } else { 0 };
+            let cookie = cookie_of(number, &planned.path);
+            if self.without_cookies {
+                self.name_point(planned.path.address, cookie)?;
+                planned.mechanism = Ok(Mechanism::FunctionProbe);
+            }
+            let Ok(mechanism) = planned.mechanism else { continue };
             let attached = match (mechanism, self.attach_path(planned, mechanism, btf, entry, cookie)?) {
                 // What the facts let expect the kernel may still refuse; the other way needs less of it.
                 (Mechanism::Trampoline, Err(_)) => {
@@ -123,6 +130,13 @@ impl Attaching {
             };
         }
         Ok(())
+    }
+
+    /// Tells the programs what the point at `address` is.
+    fn name_point(&mut self, address: u64, cookie: u64) -> Result<()> {
+        let map = self.bpf.map_mut(map::POINTS).ok_or_else(|| anyhow!("the BPF object has no map {}", map::POINTS))?;
+        let mut points = HashMap::<_, u64, u64>::try_from(map)?;
+        points.insert(address, cookie, 0).context("failed to name a point")
     }
 
     fn attach_path(
@@ -222,6 +236,16 @@ impl Attaching {
         }
         Ok(self.pmu.attach(program.fd()?.as_fd(), address, on_return, cookie))
     }
+}
+
+/// What the programs have to know of path `number`.
+fn cookie_of(number: usize, path: &Path) -> u64 {
+    let destination = match path.destination {
+        Destination::Kiocb => 0,
+        Destination::FileAndSecond => COOKIE_FILE,
+        Destination::FileAndThird => COOKIE_FILE | COOKIE_POSITION_IS_THIRD,
+    };
+    number as u64 | if path.copies { COOKIE_COPIES } else { 0 } | destination
 }
 
 /// Without its path a site's operations have no context.

@@ -5,6 +5,7 @@ mod attaching;
 pub mod describe;
 pub mod environment;
 pub mod filters;
+mod object;
 pub mod plan;
 pub mod pods;
 pub mod session;

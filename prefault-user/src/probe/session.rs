@@ -18,6 +18,7 @@ use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, N_LOSSES, OT
 use super::{
     attaching::Attaching,
     filters::Filters,
+    object::{Object, object},
     plan::Plan,
     pods::{PodConfig, PodLedger, PodLosses, PodPathLedger, PodSlotInfo},
 };
@@ -25,9 +26,6 @@ use crate::{
     data::{Filesystem, FilesystemCounters, PathCounters, Snapshot, add_ledger, add_path_ledger, zero_ledger},
     sites::Operation,
 };
-
-/// The BPF object, built by the build script.
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/prefault-programs"));
 
 /// Name of aya-log's level, a global of the BPF side.
 const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
@@ -66,14 +64,15 @@ impl Session {
     /// If the programs cannot be loaded, or nothing of one of the two operations could be attached.
     pub fn start(plan: Plan, options: &Options) -> Result<Self> {
         raise_memlock_limit();
-        let mut bpf = load(&plan, options).context("failed to load the BPF programs")?;
+        let object = object()?;
+        let mut bpf = load(object, &plan, options).context("failed to load the BPF programs")?;
         options.filters.fill(&mut bpf)?;
         let mut session = Self {
             ledgers: PerCpuArray::try_from(take(&mut bpf, map::LEDGERS)?)?,
             path_ledgers: PerCpuArray::try_from(take(&mut bpf, map::PATH_LEDGERS)?)?,
             losses: PerCpuArray::try_from(take(&mut bpf, map::LOSSES)?)?,
             slot_info: HashMap::try_from(take(&mut bpf, map::SLOT_INFO)?)?,
-            attaching: Attaching::new(bpf)?,
+            attaching: Attaching::new(bpf, object.is_basic)?,
             plan,
         };
         if options.filters.follow {
@@ -193,7 +192,7 @@ impl Session {
     }
 }
 
-fn load(plan: &Plan, options: &Options) -> Result<Ebpf> {
+fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
     let Options { verbose, slots, ref filters } = *options;
     let log_level: u8 = if verbose { log::Level::Info as u8 } else { 0 };
     // The verifier's log is pages long, and writing it slows the load down.
@@ -210,7 +209,7 @@ fn load(plan: &Plan, options: &Options) -> Result<Ebpf> {
         .map_max_entries(map::SLOT_INFO, slots)
         .override_global(CONFIG, &config, true)
         .override_global(LOG_LEVEL, &log_level, true)
-        .load(OBJECT)?)
+        .load(object.bytes)?)
 }
 
 fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {

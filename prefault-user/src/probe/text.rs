@@ -28,7 +28,7 @@ struct Inner {
 /// # Errors
 /// If BPF programs cannot be loaded here.
 pub fn text_through_bpf() -> Result<Box<dyn ReadText>> {
-    let mut bpf = EbpfLoader::new().allow_unsupported_maps().load(super::session::OBJECT)?;
+    let mut bpf = EbpfLoader::new().allow_unsupported_maps().load(super::object::object()?.bytes)?;
     let chunk = bpf.take_map(map::TEXT).ok_or_else(|| anyhow!("the object has no map {}", map::TEXT))?;
     let chunk = Array::try_from(chunk)?;
     program_of(&mut bpf)?.load().context("failed to load the program that reads kernel text")?;

@@ -12,7 +12,7 @@ use std::{fmt, ops::Range};
 
 use crate::kernel::Kernel;
 
-pub use paths::{NoPath, Path};
+pub use paths::{Destination, NoPath, Path};
 pub use scan::Call;
 
 /// What is measured at a site.

@@ -14,6 +14,9 @@ const BREAKPOINT: u8 = 0xcc;
 /// indirectly (arch/x86/include/asm/ibt.h, gen_endbr_poison: `osp nop3` in 6.12, `nopl -42(%rax)` in 6.13).
 const LANDING_PADS: [[u8; 4]; 3] = [[0xf3, 0x0f, 0x1e, 0xfa], [0x66, 0x0f, 0x1f, 0x00], [0x0f, 0x1f, 0x40, 0xd6]];
 const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
+/// What an ftrace location holds that nobody uses: until 5.12 the kernel chose the five-byte nop by processor
+/// (arch/x86/kernel/alternative.c, ideal_nops: P6, K8 and the generic one).
+const IDLE: [[u8; 5]; 3] = [NOP5, [0x66, 0x66, 0x66, 0x66, 0x90], [0x3e, 0x8d, 0x74, 0x26, 0x00]];
 
 /// Padding before a function that a call may be redirected to: with `retbleed=stuff` calls go to an accounting thunk in
 /// it (arch/x86/kernel/callthunks.c; CONFIG_FUNCTION_PADDING_BYTES is at most 16 on stock kernels).
@@ -64,7 +67,7 @@ impl InstructionSet for X86_64 {
     fn is_traceable(entry: &[u8]) -> Option<bool> {
         let entry = LANDING_PADS.iter().find_map(|pad| entry.strip_prefix(pad)).unwrap_or(entry);
         match *entry.first()? {
-            _ if entry.starts_with(&NOP5) => Some(true),
+            _ if IDLE.iter().any(|nop| entry.starts_with(nop)) => Some(true),
             // Patched by a tracer, or code that starts like that.
             CALL | JUMP | BREAKPOINT => None,
             _ => Some(false),
