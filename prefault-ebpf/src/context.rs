@@ -58,7 +58,7 @@ pub mod frame_flag {
     pub const COPIES: u32 = 256;
     /// The frame's filesystem is not measured.
     pub const FILTERED: u32 = 128;
-    /// A copying path ran in this frame: it is a buffered write.
+    /// It is a buffered write: its path copies, or one inside it does, or it is not direct I/O.
     pub const BUFFERED: u32 = 64;
 }
 

@@ -188,6 +188,8 @@ pub struct Offsets {
     pub iter_base: u32,
     /// `task_struct.tgid`
     pub task_tgid: u32,
+    /// `kiocb.ki_flags`
+    pub kiocb_flags: u32,
 }
 
 /// Latencies of one operation on one CPU.
@@ -411,7 +413,7 @@ pub const COOKIE_OF_LAST_ENTRY: u64 = u64::MAX;
 
 // The two sides are compiled for different targets; a difference in layout must not compile.
 const _: () = {
-    assert!(size_of::<Offsets>() == 18 * 4);
+    assert!(size_of::<Offsets>() == 19 * 4);
     assert!(size_of::<Config>() == size_of::<Offsets>() + 11 * 4);
     assert!(size_of::<Latency>() == 8 + 8 * N_BUCKETS);
     assert!(size_of::<WriteLedger>() == 4 * 8 + size_of::<Latency>());

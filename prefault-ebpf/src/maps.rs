@@ -34,6 +34,7 @@ pub static CONFIG: Config = Config {
         iter_count: 0,
         iter_base: 0,
         task_tgid: 0,
+        kiocb_flags: 0,
     },
     user_iter_types: 0,
     ubuf_iter_type: 0,

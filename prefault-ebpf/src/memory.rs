@@ -54,6 +54,15 @@ pub struct Target {
     pub position: u64,
 }
 
+/// `IOCB_DIRECT` (include/linux/fs.h), the same bit in 5.10 to 7.3.
+const IOCB_DIRECT: u32 = 1 << 17;
+
+/// Whether the write that `kiocb` describes is meant to bypass the page cache.
+#[inline(always)]
+pub fn is_direct<M: Memory>(kiocb: *const u8) -> bool {
+    M::read::<u32>(kiocb, config!(offsets.kiocb_flags)).is_none_or(|flags| flags & IOCB_DIRECT != 0)
+}
+
 /// The first three arguments of a write path; what the last two are depends on the path.
 pub type Arguments = (*const u8, u64, u64);
 

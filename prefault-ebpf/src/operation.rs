@@ -9,7 +9,7 @@ use crate::{
     filters::measures_task,
     loss::{add, lose},
     maps::{LEDGERS, config},
-    memory::faults_of,
+    memory::{Memory, Untyped, faults_of},
     tasks::{CONTEXTS, current_task},
 };
 
@@ -44,11 +44,7 @@ pub fn end_prefault(result: u64) {
     let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault) else { return };
     frame.prefaults += 1;
     frame.flags |= frame_flag::PREFAULTED;
-    let unfaulted = match (config!(prefault_returns_errno), result) {
-        (0, unfaulted) => unfaulted.min(context.asked),
-        (_, 0) => 0,
-        _ => context.asked,
-    };
+    let unfaulted = unfaulted_bytes(context, result);
     if let Some(ledger) = LEDGERS.get_ptr_mut(frame.slot) {
         let (min_flt, maj_flt) = faults_of(task);
         let faults = (min_flt.wrapping_sub(context.min_flt), maj_flt.wrapping_sub(context.maj_flt));
@@ -58,6 +54,23 @@ pub fn end_prefault(result: u64) {
     if unfaulted > 0 {
         events::send(EventKind::FailedPrefault, context, frame, context.asked - unfaulted);
     }
+}
+
+/// Bytes that a prefault which returned `result` could not fault in. What it was asked for beyond the end of the iterator
+/// it never tried and reports as not faulted in (lib/iov_iter.c, fault_in_iov_iter_readable; gfs2 asks for a window of
+/// 1 MiB): that is taken off what was asked.
+#[inline(always)]
+fn unfaulted_bytes(context: &mut TaskContext, result: u64) -> u64 {
+    if result == 0 {
+        return 0;
+    }
+    if config!(prefault_returns_errno) != 0 {
+        return context.asked;
+    }
+    let left = Untyped::read(context.iter as *const u8, config!(offsets.iter_count)).unwrap_or(context.asked);
+    let beyond = context.asked.saturating_sub(left);
+    context.asked -= beyond;
+    result.saturating_sub(beyond).min(context.asked)
 }
 
 /// The copy returned `copied` bytes.

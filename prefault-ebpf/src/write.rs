@@ -11,7 +11,7 @@ use crate::{
     filters::measures_task,
     loss::{add_preemptible, lose},
     maps::{LEDGERS, PATH_LEDGERS},
-    memory::{Arguments, Memory, target_of},
+    memory::{Arguments, Memory, is_direct, target_of},
     slots::slot_of,
     tasks::{CONTEXTS, current_task},
 };
@@ -41,7 +41,15 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
     }
     let frame = frame_at(context, depth);
     let copies = cookie & COOKIE_COPIES != 0;
-    let mut flags = if copies { frame_flag::COPIES | frame_flag::BUFFERED } else { 0 };
+    // A path that does not copy is around one that does, which a bad buffer may keep it from reaching (gfs2); direct I/O
+    // goes through it too, and is a buffered write only if a copying path runs after all.
+    let mut flags = if copies {
+        frame_flag::COPIES | frame_flag::BUFFERED
+    } else if is_direct::<M>(arguments.0) {
+        0
+    } else {
+        frame_flag::BUFFERED
+    };
     let (mut inode, mut slot, mut position) = (0, OTHER_SLOT, 0);
     match target_of::<M>(arguments, cookie) {
         Some(target) => {
@@ -207,7 +215,7 @@ fn merge(outer: &mut Frame, inner: &Frame, taken: u64) {
     outer.inner_bytes += taken;
     outer.copied += inner.copied;
     outer.inner_writes += 1;
-    outer.flags |= inner.flags & (frame_flag::SOURCE_KNOWN | frame_flag::FROM_KERNEL);
+    outer.flags |= inner.flags & (frame_flag::BUFFERED | frame_flag::SOURCE_KNOWN | frame_flag::FROM_KERNEL);
 }
 
 #[inline(always)]

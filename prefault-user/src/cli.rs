@@ -41,6 +41,8 @@ pub struct Cli {
 pub enum Command {
     /// Say what can be measured on this kernel, how, and what is missing
     Doctor(DoctorArgs),
+    /// Prove the counts on this host: known writes to its filesystems, counted and compared
+    Selftest(SelftestArgs),
 }
 
 /// Options of measuring.
@@ -112,6 +114,24 @@ pub struct DoctorArgs {
     /// Only look, attach nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Options of `selftest`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It writes at most 64 MiB to a temporary file in each folder, removes it, and counts only its own writes.
+
+Exit codes:
+  0  all counts are exact
+  1  a count differs
+  2  it could not run")]
+pub struct SelftestArgs {
+    /// Seed of the random writes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Folders to write to; network mounts only if named [default: one on each local filesystem that can be written to]
+    #[arg(value_name = "DIR")]
+    pub folders: Vec<PathBuf>,
 }
 
 /// A number of seconds, with a fraction if need be: more than 0.01, at most a year.

@@ -10,3 +10,4 @@ pub mod kernel;
 pub mod output;
 pub mod probe;
 pub mod sites;
+pub mod workload;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use procfs::process::{MountInfo, Process};
 
+use super::mounts::{mount_of, mounts};
 use crate::{cli::MeasureArgs, probe::filters::Filters};
 
 /// Reads the filters out of `args`.
@@ -65,11 +65,7 @@ fn devices_named(device: &str) -> Result<Vec<u32>> {
 fn device_of_mount(path: &Path) -> Result<u32> {
     let canonical = fs::canonicalize(path).with_context(|| format!("failed to look at {}", path.display()))?;
     let mounts = mounts()?;
-    // Of mounts over one another the last is the one that is seen.
-    let mount = mounts
-        .iter()
-        .filter(|mount| canonical.starts_with(&mount.mount_point))
-        .max_by_key(|mount| (mount.mount_point.components().count(), mount.mnt_id))
+    let mount = mount_of(&mounts, &canonical)
         .with_context(|| format!("{} is on no mount of /proc/self/mountinfo", path.display()))?;
     ensure!(
         mount.fs_type != "overlay",
@@ -77,11 +73,6 @@ fn device_of_mount(path: &Path) -> Result<u32> {
         path.display()
     );
     parse_number(&mount.majmin).with_context(|| format!("unexpected device number {} in mountinfo", mount.majmin))
-}
-
-fn mounts() -> Result<Vec<MountInfo>> {
-    let mounts = Process::myself().and_then(|process| process.mountinfo()).context("failed to read the mounts")?;
-    Ok(mounts.into_iter().collect())
 }
 
 /// `8:1` as the kernel's `dev_t`.

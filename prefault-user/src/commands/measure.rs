@@ -67,7 +67,7 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
     let stop = Stop::listen(args.duration)?;
     // Before the facts are read: a module that comes in between is then found twice, not missed.
     let modules = ModuleWatch::begin(Path::new(MODULES)).with_context(|| format!("failed to read {MODULES}"))?;
-    let options = Options { verbose: args.verbose, slots: args.slots, filters: filters(args)? };
+    let options = Options { verbose: args.verbose, events: true, slots: args.slots, filters: filters(args)? };
     let (kernel, plan) = prepare::plan()?;
     let begun = Instant::now();
     let session = Session::start(plan, &options).map_err(prepare::explain)?;

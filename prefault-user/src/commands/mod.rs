@@ -4,8 +4,10 @@ pub mod doctor;
 mod filters;
 pub mod measure;
 mod modules;
+mod mounts;
 mod output;
 mod prepare;
+pub mod selftest;
 
 use anyhow::Result;
 
@@ -18,6 +20,7 @@ use crate::cli::{Cli, Command};
 pub fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Selftest(args)) => selftest::run(&args),
         None => measure::run(&cli.measure),
     }
 }

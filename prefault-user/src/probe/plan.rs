@@ -255,7 +255,6 @@ fn config_of(types: &dyn Types, targets: &[Target]) -> Result<Config, PlanError>
         ubuf_iter_type: ubuf.unwrap_or(u32::MAX),
         // Before 5.14 the types are flags above the direction (include/linux/uio.h, enum iter_type of 5.10).
         iter_type_ignored: u32::from(types.member_offset("iov_iter", "iter_type").is_none()),
-        events: 1,
         ..Config::default()
     };
     for target in targets {

@@ -35,6 +35,8 @@ const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 pub struct Options {
     /// Whether the programs' own messages are wanted.
     pub verbose: bool,
+    /// Whether short copies and failed prefaults come one by one too; somebody has to take them out of the ring.
+    pub events: bool,
     /// Filesystems with a slot of their own, 1 to [`prefault_ebpf::MAX_SLOTS`].
     pub slots: u32,
     /// Which writes are measured.
@@ -43,7 +45,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { verbose: false, slots: DEFAULT_SLOTS, filters: Filters::default() }
+        Self { verbose: false, events: false, slots: DEFAULT_SLOTS, filters: Filters::default() }
     }
 }
 
@@ -193,11 +195,12 @@ impl Session {
 }
 
 fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
-    let Options { verbose, slots, ref filters } = *options;
+    let Options { verbose, events, slots, ref filters } = *options;
     let log_level: u8 = if verbose { log::Level::Info as u8 } else { 0 };
     // The verifier's log is pages long, and writing it slows the load down.
     let verifier_log = if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::DISABLE };
     let mut config = PodConfig(plan.config);
+    config.0.events = u32::from(events);
     config.0.slots = slots;
     filters.configure(&mut config.0);
     Ok(EbpfLoader::new()

@@ -1,0 +1,171 @@
+//! `prefault selftest`: known writes to the filesystems of this host, counted and compared.
+//!
+//! Safe on a production host: it changes no setting, touches no other process, and measures only its own thread.
+
+mod places;
+
+use std::{path::Path, process, thread};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use clap::ValueEnum as _;
+
+use self::places::{Place, places};
+use super::{
+    output::{Output, is_closed_pipe},
+    prepare,
+};
+use crate::{
+    cli::SelftestArgs,
+    data::{Interval, Snapshot},
+    probe::{
+        filters::Filters,
+        session::{Options, Session},
+    },
+    workload::{self, Kind, Truth},
+};
+
+/// Name of the thread that writes: nothing else of this process is measured.
+const WRITER: &str = "prefault-writer";
+
+/// Writes of one kind to one folder. The largest kinds write 256 KiB at a time on average.
+const WRITES: u64 = 200;
+
+/// Runs the self-test; the exit code is 1 if a count differs.
+///
+/// # Errors
+/// If it cannot run: no folder can be written to, or nothing can be measured here.
+pub fn run(args: &SelftestArgs) -> Result<u8> {
+    match compare_all(args) {
+        Err(error) if is_closed_pipe(&error) => Ok(0),
+        result => result,
+    }
+}
+
+fn compare_all(args: &SelftestArgs) -> Result<u8> {
+    let mut output = Output::open(None)?;
+    let chosen = places(&args.folders)?;
+    for why in &chosen.refused {
+        eprintln!("prefault: not tested: {why}");
+    }
+    ensure!(
+        !chosen.places.is_empty(),
+        "no folder to write to was found: name one, such as `prefault selftest /var/tmp`"
+    );
+    let (kernel, plan) = prepare::plan()?;
+    let filters = Filters { processes: vec![process::id()], comms: vec![WRITER.to_owned()], ..Filters::default() };
+    let session = Session::start(plan, &Options { filters, ..Options::default() }).map_err(prepare::explain)?;
+    output.write(&format!(
+        "self-test on {kernel}, seed {}\n\n{:<34} {:<9} {:>7} {:>12} {:>7} {:>7}   {:>5}  {}\n",
+        args.seed, "FOLDER", "WRITES", "CALLS", "BYTES", "ERRORS", "ABSENT", "LOST", "VERDICT"
+    ))?;
+    let mut differences = 0;
+    for place in &chosen.places {
+        for &kind in Kind::value_variants() {
+            let row = compare(&session, place, kind, args.seed)?;
+            differences += u64::from(!row.is_exact());
+            output.write(&row.to_string())?;
+        }
+    }
+    output.write(&match differences {
+        0 => "\nall counts are exact\n".to_owned(),
+        n => format!("\n{n} counts differ; please report this with the output of `prefault doctor --facts`\n"),
+    })?;
+    Ok(u8::from(differences > 0))
+}
+
+/// What was written and what was counted.
+struct Row {
+    place: String,
+    truth: Truth,
+    counted: Counts,
+    lost: u64,
+}
+
+/// The numbers that are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    calls: u64,
+    bytes: u64,
+    errors: u64,
+    absent: u64,
+}
+
+impl Counts {
+    fn of_truth(truth: &Truth) -> Self {
+        Self { calls: truth.writes, bytes: truth.bytes, errors: truth.errors, absent: truth.absent_pages }
+    }
+
+    /// Everything that was counted: no other writes pass the filter, whichever filesystem they end up on.
+    fn of_interval(interval: &Interval) -> Self {
+        interval.filesystems.iter().fold(Self::default(), |sum, filesystem| Self {
+            calls: sum.calls + filesystem.write.calls,
+            bytes: sum.bytes + filesystem.write.bytes,
+            errors: sum.errors + filesystem.write.errors,
+            absent: sum.absent + filesystem.prefault.minor_faults + filesystem.prefault.major_faults,
+        })
+    }
+}
+
+impl Row {
+    fn is_exact(&self) -> bool {
+        self.counted == Counts::of_truth(&self.truth) && self.lost == 0
+    }
+}
+
+impl Row {
+    /// The line for writes of which none was counted.
+    fn unseen(&self, kind: &str) -> String {
+        let truth = Counts::of_truth(&self.truth);
+        format!(
+            "{:<34} {kind:<9} {:>7} {:>12} {:>7} {:>7}   {:>5}  NOT SEEN: no write path ran (uncached network mount, DAX), \
+             or none that is probed",
+            self.place, truth.calls, truth.bytes, truth.errors, truth.absent, self.lost
+        )
+    }
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let truth = Counts::of_truth(&self.truth);
+        let kind = format!("{:?}", self.truth.kind).to_lowercase();
+        let verdict = match self.counted {
+            _ if self.is_exact() => "exact",
+            Counts { calls: 0, .. } => return writeln!(f, "{}", self.unseen(&kind)),
+            _ => "DIFFERS: counted",
+        };
+        write!(
+            f,
+            "{:<34} {kind:<9} {:>7} {:>12} {:>7} {:>7}   {:>5}  {verdict}",
+            self.place, truth.calls, truth.bytes, truth.errors, truth.absent, self.lost
+        )?;
+        if !self.is_exact() {
+            let Counts { calls, bytes, errors, absent } = self.counted;
+            write!(f, " {calls} calls, {bytes} bytes, {errors} errors, {absent} absent")?;
+        }
+        writeln!(f)
+    }
+}
+
+fn compare(session: &Session, place: &Place, kind: Kind, seed: u64) -> Result<Row> {
+    let before = session.snapshot(0)?;
+    let truth = write_in_thread(&place.folder, kind, seed)?;
+    let interval = difference(session, &before)?;
+    Ok(Row {
+        place: place.to_string(),
+        truth,
+        counted: Counts::of_interval(&interval),
+        lost: interval.loss.entries().map(|entry| entry.count).sum(),
+    })
+}
+
+fn difference(session: &Session, before: &Snapshot) -> Result<Interval> {
+    Ok(Interval::between(before, &session.snapshot(0)?, &session.plan().path_names())?)
+}
+
+fn write_in_thread(folder: &Path, kind: Kind, seed: u64) -> Result<Truth> {
+    let folder = folder.to_owned();
+    let writer = thread::Builder::new().name(WRITER.to_owned());
+    let writer = writer.spawn(move || workload::write_all(kind, WRITES, seed, &folder));
+    let writer = writer.context("failed to start the thread that writes")?;
+    writer.join().map_err(|_| anyhow!("the thread that writes panicked"))?
+}
