@@ -114,6 +114,10 @@ pub struct DoctorArgs {
     /// Only look, attach nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Filesystems to be counted on their own, for the memory that takes
+    #[arg(long, value_name = "N", default_value_t = prefault_ebpf::DEFAULT_SLOTS,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(prefault_ebpf::MAX_SLOTS)))]
+    pub slots: u32,
 }
 
 /// Options of `selftest`.

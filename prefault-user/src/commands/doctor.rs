@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{output::Output, prepare};
+use super::{describe, output::Output, prepare};
 use crate::{
     cli::DoctorArgs,
     kernel::{
@@ -12,7 +12,6 @@ use crate::{
         frozen::{Frozen, Function},
     },
     probe::{
-        describe,
         environment::obstacles,
         plan::Plan,
         session::{Options, Session},
@@ -48,8 +47,11 @@ fn diagnose(args: &DoctorArgs, text: &mut String) -> bool {
         return false;
     }
     match attached_plan(args) {
-        Ok((kernel, plan)) => {
+        Ok(Tried { kernel, plan, map_bytes }) => {
             describe::plan(text, &kernel, &plan);
+            if let Some(bytes) = map_bytes {
+                describe::memory(text, bytes, args.slots);
+            }
             describe::verdict(text, true);
             true
         }
@@ -61,14 +63,23 @@ fn diagnose(args: &DoctorArgs, text: &mut String) -> bool {
     }
 }
 
+/// A plan, and what became of it.
+struct Tried {
+    kernel: String,
+    plan: Plan,
+    /// What the maps took, `None` if it was not tried.
+    map_bytes: Option<u64>,
+}
+
 /// The plan after it was tried, which attaches and detaches everything.
-fn attached_plan(args: &DoctorArgs) -> Result<(String, Plan)> {
+fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
     let (kernel, plan) = prepare::plan()?;
     if args.dry_run {
-        return Ok((kernel, plan));
+        return Ok(Tried { kernel, plan, map_bytes: None });
     }
-    let session = Session::start(plan, &Options::default()).map_err(prepare::explain)?;
-    Ok((kernel, session.plan().clone()))
+    let session = Session::start(plan, &Options { slots: args.slots, ..Options::default() });
+    let session = session.map_err(prepare::explain)?;
+    Ok(Tried { kernel, plan: session.plan().clone(), map_bytes: Some(session.map_bytes()?) })
 }
 
 /// The facts that decide on this kernel.

@@ -1,5 +1,6 @@
 //! Commands: the glue between what was typed and the modules that do it.
 
+pub mod describe;
 pub mod doctor;
 mod filters;
 pub mod measure;

@@ -27,6 +27,11 @@ pub struct Filters {
 }
 
 impl Filters {
+    /// Whether some filesystems are left out.
+    pub(super) fn by_filesystem(&self) -> bool {
+        !self.fstypes.is_empty() || !self.devices.is_empty()
+    }
+
     /// Writes into `config` what the programs have to ask.
     pub(super) fn configure(&self, config: &mut Config) {
         let bit = |is_set: bool, bit: u32| if is_set { bit } else { 0 };

@@ -2,7 +2,6 @@
 
 mod attach;
 mod attaching;
-pub mod describe;
 pub mod environment;
 pub mod filters;
 mod object;

@@ -13,7 +13,7 @@ use aya::{
     maps::{HashMap, MapData, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
-use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, N_LOSSES, OTHER_SLOT, map};
+use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, N_LOSSES, OTHER_SLOT, map};
 
 use super::{
     attaching::Attaching,
@@ -125,6 +125,22 @@ impl Session {
         self.attaching.forget(module);
     }
 
+    /// Bytes of kernel memory that the maps take, as the kernel reckons.
+    ///
+    /// # Errors
+    /// If the descriptors of this process cannot be looked at.
+    pub fn map_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for entry in fs::read_dir("/proc/self/fdinfo").context("failed to look at the descriptors")? {
+            // The descriptor of this very folder is gone when its turn comes.
+            let info = fs::read_to_string(entry?.path()).unwrap_or_default();
+            if info.contains("map_id:") {
+                bytes += fdinfo_number(&info, "memlock:").unwrap_or(0);
+            }
+        }
+        Ok(bytes)
+    }
+
     /// The ring of single events; once.
     ///
     /// # Errors
@@ -208,7 +224,11 @@ fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
         .verifier_log_level(verifier_log)
         .map_max_entries(map::LEDGERS, slots + 1)
         .map_max_entries(map::PATH_LEDGERS, (slots + 1) * MAX_PATHS)
-        .map_max_entries(map::SLOTS, slots + MAX_FILTERED)
+        .map_max_entries(map::SLOTS, slots + if filters.by_filesystem() { MAX_FILTERED } else { 0 })
+        .map_max_entries(
+            map::PROCESSES,
+            if filters.follow { MAX_PROCESSES } else { filters.processes.len().max(1) as u32 },
+        )
         .map_max_entries(map::SLOT_INFO, slots)
         .override_global(CONFIG, &config, true)
         .override_global(LOG_LEVEL, &log_level, true)
@@ -230,8 +250,11 @@ fn raise_memlock_limit() {
 /// them (before 5.12, 9ed9e9ba2337 "bpf: Count the number of times recursion was prevented").
 fn missed_runs(program: BorrowedFd<'_>) -> u64 {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).unwrap_or_default();
-    let value = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
-    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    fdinfo_number(&info, "recursion_misses:").unwrap_or(0)
+}
+
+fn fdinfo_number(info: &str, key: &str) -> Option<u64> {
+    info.lines().find_map(|line| line.strip_prefix(key))?.trim().parse().ok()
 }
 
 /// Name of the block device with this kernel device number, `None` if there is none (any more).

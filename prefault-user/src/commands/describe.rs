@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::plan::{Plan, PlannedPath, PlannedSite};
+use crate::{
+    output::units,
+    probe::plan::{Plan, PlannedPath, PlannedSite},
+};
 
 /// Adds something that stands in the way.
 pub fn obstacle(text: &mut String, message: &str) {
@@ -12,6 +15,11 @@ pub fn obstacle(text: &mut String, message: &str) {
 /// Adds the conclusion.
 pub fn verdict(text: &mut String, ready: bool) {
     line(text, if ready { "verdict: ready to measure" } else { "verdict: cannot measure here" });
+}
+
+/// Adds what the maps take.
+pub fn memory(text: &mut String, bytes: u64, slots: u32) {
+    line(text, &format!("memory: {} in the kernel, for {slots} filesystem slots\n", units::bytes(bytes)));
 }
 
 /// Adds what is measured and how.
