@@ -52,6 +52,8 @@ pub mod program {
     pub const LEAVE_FEXIT: &str = "leave_fexit";
     /// Entry of a write path, by kprobe.
     pub const ENTER_KPROBE: &str = "enter_kprobe";
+    /// Return of a write path, by a kprobe on an instruction that returns from it.
+    pub const LEAVE_KPROBE: &str = "leave_kprobe";
     /// Return of a write path, by kretprobe.
     pub const LEAVE_KRETPROBE: &str = "leave_kretprobe";
     /// The call of the prefault.

@@ -70,6 +70,14 @@ fn enter_kprobe(ctx: ProbeContext) -> u32 {
     0
 }
 
+#[kprobe]
+fn leave_kprobe(ctx: ProbeContext) -> u32 {
+    // SAFETY: the registers of a kprobe are readable.
+    let behind = unsafe { (*ctx.regs).rip };
+    write::leave(cookie_of(&ctx, Some(behind - 1)), result_of(ctx.regs) as i64);
+    0
+}
+
 #[kretprobe]
 fn leave_kretprobe(ctx: RetProbeContext) -> u32 {
     write::leave(cookie_of(&ctx, None), ctx.ret::<u64>() as i64);
@@ -151,7 +159,7 @@ fn read_text(ctx: RawTracePointContext) -> i32 {
     unsafe { bpf_probe_read_kernel(chunk.cast(), length as u32, address as *const _) as i32 }
 }
 
-/// The return register, as it stands behind a call.
+/// The return register, as it stands behind a call and at a return.
 #[inline(always)]
 fn result_of(regs: *mut pt_regs) -> u64 {
     // SAFETY: the registers of a kprobe are readable.

@@ -15,7 +15,7 @@ use prefault_ebpf::{COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, map, p
 
 use super::{
     attach::{KprobePmu, Link, attach_tracing},
-    plan::{Mechanism, Plan, PlannedPath, Refusal},
+    plan::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline},
 };
 use crate::sites::{Destination, Operation, Path};
 
@@ -109,21 +109,25 @@ impl Attaching {
             }
             let cookie = cookie_of(number, &planned.path);
             if self.without_cookies {
-                self.name_point(planned.path.address, cookie)?;
-                planned.mechanism = Ok(Mechanism::FunctionProbe);
+                planned.mechanism = Ok(without_trampoline(&planned.path));
             }
             let Ok(mechanism) = planned.mechanism else { continue };
             let attached = match (mechanism, self.attach_path(planned, mechanism, btf, entry, cookie)?) {
-                // What the facts let expect the kernel may still refuse; the other way needs less of it.
+                // What the facts let expect the kernel may still refuse; the other ways need less of it.
                 (Mechanism::Trampoline, Err(_)) => {
-                    let probed = self.attach_path(planned, Mechanism::FunctionProbe, btf, entry, cookie)?;
-                    probed.map(|link| (Mechanism::FunctionProbe, link))
+                    let other = without_trampoline(&planned.path);
+                    self.attach_path(planned, other, btf, entry, cookie)?.map(|links| (other, links))
                 }
-                (mechanism, attached) => attached.map(|link| (mechanism, link)),
+                (mechanism, attached) => attached.map(|links| (mechanism, links)),
             };
             planned.mechanism = match attached {
-                Ok((mechanism, link)) => {
-                    self.points.push(Point { place, module: planned.path.module.clone(), _link: link });
+                Ok((mechanism, links)) => {
+                    let module = &planned.path.module;
+                    self.points.extend(links.into_iter().map(|link| Point {
+                        place,
+                        module: module.clone(),
+                        _link: link,
+                    }));
                     Ok(mechanism)
                 }
                 Err(error) => Err(Refusal::Kernel(error.to_string())),
@@ -139,6 +143,7 @@ impl Attaching {
         points.insert(address, cookie, 0).context("failed to name a point")
     }
 
+    /// Attaches the entry of a path, or everything that returns from it.
     fn attach_path(
         &mut self,
         planned: &PlannedPath,
@@ -146,18 +151,35 @@ impl Attaching {
         btf: &mut Option<Btf>,
         entry: bool,
         cookie: u64,
-    ) -> Result<io::Result<Link>> {
+    ) -> Result<io::Result<Vec<Link>>> {
+        let path = &planned.path;
         if mechanism == Mechanism::Trampoline {
-            let program = match self.load_tracing(&planned.path.function, btf, entry) {
+            let program = match self.load_tracing(&path.function, btf, entry) {
                 Ok(program) => program,
                 Err(error) => return Ok(Err(io::Error::other(format!("{error:#}")))),
             };
             let link = attach_tracing(program.as_fd(), !entry, cookie);
             self.programs.push(program);
-            return Ok(link);
+            return Ok(link.map(|link| vec![link]));
         }
-        let name = if entry { program::ENTER_KPROBE } else { program::LEAVE_KRETPROBE };
-        self.attach_probe(name, planned.path.address, !entry, cookie)
+        let (name, places, on_return) = match (entry, &path.returns) {
+            (true, _) => (program::ENTER_KPROBE, std::slice::from_ref(&path.address), false),
+            (false, Some(returns)) if mechanism == Mechanism::ReturnSites => {
+                (program::LEAVE_KPROBE, returns.as_slice(), false)
+            }
+            (false, _) => (program::LEAVE_KRETPROBE, std::slice::from_ref(&path.address), true),
+        };
+        let mut links = Vec::new();
+        for &address in places {
+            if self.without_cookies && !on_return {
+                self.name_point(address, cookie)?;
+            }
+            match self.attach_probe(name, address, on_return, cookie)? {
+                Ok(link) => links.push(link),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(links))
     }
 
     /// Loads a tracing program for `function`. A program is loaded for one function, so that each path has its own;

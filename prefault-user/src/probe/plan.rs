@@ -60,6 +60,8 @@ pub struct PlannedTarget {
 pub enum Mechanism {
     /// fentry and fexit.
     Trampoline,
+    /// A kprobe on the function, and one on each instruction that returns from it.
+    ReturnSites,
     /// kprobe and kretprobe on the function.
     FunctionProbe,
     /// kprobes on the call and on the instruction behind it.
@@ -70,6 +72,7 @@ impl fmt::Display for Mechanism {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Trampoline => "fentry/fexit",
+            Self::ReturnSites => "kprobe/kprobe on return",
             Self::FunctionProbe => "kprobe/kretprobe",
             Self::CallSite => "kprobe",
         })
@@ -222,9 +225,14 @@ fn plan_path(number: usize, path: Path) -> PlannedPath {
     } else if path.in_kernel_btf {
         Ok(Mechanism::Trampoline)
     } else {
-        Ok(Mechanism::FunctionProbe)
+        Ok(without_trampoline(&path))
     };
     PlannedPath { path, mechanism }
+}
+
+/// How a path is probed if fentry cannot be used.
+pub(super) fn without_trampoline(path: &Path) -> Mechanism {
+    if path.returns.is_some() { Mechanism::ReturnSites } else { Mechanism::FunctionProbe }
 }
 
 fn plan_site(site: &Site, paths: &[PlannedPath], targets: &[PlannedTarget]) -> Result<Mechanism, Refusal> {

@@ -26,6 +26,15 @@ pub enum Landing {
     Missed,
 }
 
+/// A place where control leaves a function for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Bytes from the start of the function.
+    pub offset: usize,
+    /// Where it jumps to; `None` for a plain return.
+    pub target: Option<u64>,
+}
+
 /// An instruction set.
 pub trait InstructionSet {
     /// Bytes of the longest call: how far searched pieces of text have to overlap.
@@ -36,6 +45,10 @@ pub trait InstructionSet {
 
     /// Decodes `function`, which is at `address`, from its start and tells how it meets the byte `place`.
     fn land(function: &[u8], address: u64, place: usize) -> Landing;
+
+    /// All places where control leaves `function`, which is at `address`; `None` if a probe hides an instruction, or where
+    /// a jump goes is only known at run time.
+    fn exits(function: &[u8], address: u64) -> Option<Vec<Exit>>;
 
     /// Whether a breakpoint is the first byte of `text`.
     fn is_breakpoint(text: &[u8]) -> bool;

@@ -3,6 +3,7 @@
 //! A pure function of kernel facts. Two of the functions we measure cannot be probed themselves on stock kernels, their
 //! callers can; and because the calls are found in the text, no list of filesystems has to be kept.
 
+mod exits;
 mod instructions;
 mod paths;
 mod scan;

@@ -8,7 +8,10 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::scan::{self, Call};
+use super::{
+    exits,
+    scan::{self, Call},
+};
 use crate::kernel::{Kernel, types::Parameter};
 
 /// A function through which buffered writes go.
@@ -25,6 +28,8 @@ pub struct Path {
     pub copies: bool,
     /// How its arguments say where it writes.
     pub destination: Destination,
+    /// Addresses of the instructions that return from it, `None` if it leaves in other ways too.
+    pub returns: Option<Vec<u64>>,
     /// Whether it has an ftrace location; `None` if unclear.
     pub traceable: Option<bool>,
     /// It takes a kiocb and is described in the BTF of the kernel itself, which fentry needs.
@@ -125,6 +130,7 @@ impl Resolved {
             module: function.module.clone(),
             copies,
             destination,
+            returns: exits::returns_of(kernel, function.address),
             traceable: scan::is_traceable(kernel, function.address),
             in_kernel_btf: function.module.is_none() && described && destination == Destination::Kiocb,
         });

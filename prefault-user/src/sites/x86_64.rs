@@ -1,8 +1,8 @@
 //! x86-64: `e8 rel32` calls, `cc` breakpoints, five-byte ftrace locations.
 
-use iced_x86::{Code, Decoder, DecoderOptions};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl};
 
-use super::instructions::{Candidate, InstructionSet, Landing};
+use super::instructions::{Candidate, Exit, InstructionSet, Landing};
 
 /// x86-64.
 pub struct X86_64;
@@ -58,6 +58,35 @@ impl InstructionSet for X86_64 {
         } else {
             Landing::Missed
         }
+    }
+
+    fn exits(function: &[u8], address: u64) -> Option<Vec<Exit>> {
+        let mut exits = Vec::new();
+        let mut reachable = true;
+        let mut decoder = Decoder::with_ip(64, function, address, DecoderOptions::NONE);
+        while decoder.can_decode() {
+            let offset = decoder.position();
+            let instruction = decoder.decode();
+            match instruction.flow_control() {
+                // Behind a return or a jump the compiler puts one against speculation, and the linker pads with them.
+                FlowControl::Interrupt if !reachable => continue,
+                FlowControl::Interrupt => return None,
+                FlowControl::Return => exits.push(Exit { offset, target: None }),
+                FlowControl::IndirectBranch => return None,
+                FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
+                    let target = instruction.near_branch_target();
+                    if !within(function, address, target) {
+                        exits.push(Exit { offset, target: Some(target) });
+                    }
+                }
+                _ => {}
+            }
+            reachable = !matches!(
+                instruction.flow_control(),
+                FlowControl::Return | FlowControl::UnconditionalBranch | FlowControl::Exception
+            );
+        }
+        Some(exits)
     }
 
     fn is_breakpoint(text: &[u8]) -> bool {
@@ -147,6 +176,19 @@ mod tests {
         let starts: Vec<_> = (0..14).filter(|&at| X86_64::land(&FUNCTION, AT, at) == Landing::Exact).collect();
         assert_eq!(starts, [0, 1, 6, 11]);
         assert_eq!(X86_64::land(&FUNCTION, AT, 8), Landing::Missed);
+    }
+
+    #[test]
+    fn exits_are_returns_and_jumps_out_of_the_function() {
+        // test %rax,%rax; je +2; jmp +0x1000; ret; int3
+        let function = [0x48, 0x85, 0xc0, 0x74, 0x05, 0xe9, 0x00, 0x10, 0x00, 0x00, 0xc3, 0xcc];
+        let jump = Exit { offset: 5, target: Some(AT + 10 + 0x1000) };
+        assert_eq!(X86_64::exits(&function, AT), Some(vec![jump, Exit { offset: 10, target: None }]));
+        let mut probed = function;
+        probed[3] = BREAKPOINT;
+        assert_eq!(X86_64::exits(&probed, AT), None, "what the breakpoint hides may be an exit");
+        // jmp *%rax
+        assert_eq!(X86_64::exits(&[0xff, 0xe0], AT), None);
     }
 
     #[test]
