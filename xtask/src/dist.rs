@@ -1,5 +1,5 @@
 //! `cargo xtask dist`: the tool as one static executable that runs on any kernel and distribution, guests included. The
-//! BPF object is built and embedded by the crate's own build script.
+//! BPF object is built and embedded by the crate's own build script. The workload of the tests is built likewise.
 
 use std::{
     env, fs,
@@ -12,8 +12,9 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{paths, process, setup};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const PACKAGE: &str = "prefault-user";
 const PROGRAM: &str = "prefault";
+/// Package and program: the tool, and what guests need to test it.
+const PROGRAMS: [(&str, &str); 2] = [("prefault-user", PROGRAM), ("xtask", "workload")];
 
 /// Where the executable is put; guests have this directory on their path.
 #[must_use]
@@ -21,34 +22,43 @@ pub fn directory() -> PathBuf {
     paths::target("dist")
 }
 
-/// Sets the machine up, builds, and returns the path of the executable.
+/// Sets the machine up, builds, and returns the path of the tool's executable.
 ///
 /// # Errors
-/// When something is missing on the machine, the build fails, or the result is not static.
+/// When something is missing on the machine, the build fails, or a result is not static.
 pub fn run() -> Result<PathBuf> {
     setup::run()?;
     let _lock = paths::lock(&paths::target("static"))?;
     // A directory of its own: other flags in the usual one would rebuild everything at each change between the two.
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--release", "--package", PACKAGE, "--target", TARGET, "--target-dir"]);
-    build.arg(paths::target("static")).current_dir(paths::workspace());
+    build.args(["build", "--quiet", "--release", "--target", TARGET, "--target-dir"]).arg(paths::target("static"));
+    for (package, program) in PROGRAMS {
+        build.args(["--package", package, "--bin", program]);
+    }
+    build.current_dir(paths::workspace());
     process::run_visibly(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    for (_, program) in PROGRAMS {
+        publish(program)?;
+    }
+    Ok(directory().join(PROGRAM))
+}
 
-    let built = paths::target("static").join(TARGET).join("release").join(PROGRAM);
+fn publish(program: &str) -> Result<()> {
+    let built = paths::target("static").join(TARGET).join("release").join(program);
     let image = fs::read(&built).with_context(|| format!("failed to read {}", built.display()))?;
     ensure!(is_static(&image)?, "failed to build a static executable: {} names an interpreter", built.display());
-    let path = directory().join(PROGRAM);
+    let path = directory().join(program);
     if !fs::read(&path).is_ok_and(|existing| existing == image) {
         install(&built, &path)?;
     }
-    Ok(path)
+    Ok(())
 }
 
 /// A guest may be running the old executable, so it is replaced, not written to.
 fn install(built: &Path, path: &Path) -> Result<()> {
     paths::create_dir(&directory())?;
-    let partial = directory().join("prefault.partial");
+    let partial = path.with_extension("partial");
     fs::copy(built, &partial).with_context(|| format!("failed to write {}", partial.display()))?;
     fs::rename(&partial, path).with_context(|| format!("failed to write {}", path.display()))
 }

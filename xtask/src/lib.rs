@@ -3,8 +3,11 @@
 //! part of the tool that users install.
 
 pub mod apt;
+pub mod demo;
 pub mod dist;
 pub mod paths;
 pub mod process;
 pub mod setup;
+pub mod tests;
+pub mod truth;
 pub mod vm;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::{dist, setup, vm};
+use xtask::{demo, dist, setup, tests, vm};
 
 /// Tasks of the prefault workspace.
 #[derive(Parser)]
@@ -15,6 +15,10 @@ enum Task {
     Dist,
     /// Run a command in a virtual machine under a stock Debian kernel.
     Vm(vm::cli::Args),
+    /// Run every check there is, on this machine and in virtual machines.
+    Test(tests::Args),
+    /// Show what the tool measures: four filesystems, resident and non-resident buffers.
+    Demo,
 }
 
 /// As in ripgrep, 2 is an error of the task itself; everything else belongs to what the task ran.
@@ -25,6 +29,8 @@ fn main() -> ExitCode {
         Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Task::Dist => dist::run().map(|_| ExitCode::SUCCESS),
         Task::Vm(args) => vm::cli::run(&args),
+        Task::Test(args) => tests::run(&args),
+        Task::Demo => demo::run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -54,7 +54,7 @@ impl fmt::Display for Series {
     }
 }
 
-/// A kernel that cannot be had from the archive, as opposed to one that does not work. Callers find it in an error with
+/// A kernel that the archive or the laboratory does not support, as opposed to one that does not work. Callers find it in an error with
 /// `downcast_ref`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unavailable {
@@ -62,6 +62,8 @@ pub enum Unavailable {
     Series(String),
     /// The kernel's image is there, but not everything that belongs to it.
     Parts(String),
+    /// The kernel cannot see directories of the host, as those built for clouds cannot.
+    NoSharing(String),
 }
 
 impl fmt::Display for Unavailable {
@@ -70,6 +72,9 @@ impl fmt::Display for Unavailable {
             Self::Series(series) => write!(formatter, "failed to find kernel {series}: the archive has no such series"),
             Self::Parts(release) => {
                 write!(formatter, "failed to find kernel {release}: the archive does not have all of its packages")
+            }
+            Self::NoSharing(release) => {
+                write!(formatter, "failed to use kernel {release}: it is built without 9p over virtio")
             }
         }
     }
@@ -101,6 +106,17 @@ impl Kernel {
         }
         Ok(Self { release: release.to_owned(), tree, image, modules })
     }
+
+    fn that_shares(self) -> Result<Self> {
+        for list in ["modules.dep", "modules.builtin"] {
+            let path = self.modules.join(list);
+            let text = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+            if text.contains("/9pnet_virtio.ko") {
+                return Ok(self);
+            }
+        }
+        Err(Unavailable::NoSharing(self.release).into())
+    }
 }
 
 /// Returns the kernel of a series, fetching and unpacking the newest one if there is none yet.
@@ -112,7 +128,7 @@ pub fn prepare(series: &Series) -> Result<Kernel> {
     let _lock = paths::lock(&directory)?;
     let marker = directory.join(format!("{series}.release"));
     if let Ok(release) = fs::read_to_string(&marker) {
-        return Kernel::at(directory.join(&release), &release);
+        return Kernel::at(directory.join(&release), &release)?.that_shares();
     }
     let apt = Apt::open()?;
     let choice = choose(&apt.names("linux-")?, series).or_else(|_| {
@@ -126,7 +142,7 @@ pub fn prepare(series: &Series) -> Result<Kernel> {
     }
     let kernel = Kernel::at(tree, &choice.release)?;
     paths::write(&marker, &choice.release)?;
-    Ok(kernel)
+    kernel.that_shares()
 }
 
 #[derive(Debug, PartialEq, Eq)]

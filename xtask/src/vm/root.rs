@@ -17,7 +17,7 @@ use crate::{
 
 const SUITE: &str = "trixie";
 /// What tests and people use in a guest; dependencies are added by apt.
-const PACKAGES: [&str; 27] = [
+const PACKAGES: [&str; 30] = [
     "base-files",
     "base-passwd",
     "bash",
@@ -27,6 +27,7 @@ const PACKAGES: [&str; 27] = [
     "busybox-static",
     "coreutils",
     "dash",
+    "debianutils",
     "diffutils",
     "dosfstools",
     "e2fsprogs",
@@ -36,8 +37,10 @@ const PACKAGES: [&str; 27] = [
     "gawk",
     "gfs2-utils",
     "grep",
+    "hostname",
     "iproute2",
     "kmod",
+    "libc-bin",
     "mount",
     "ntfs-3g",
     "procps",
@@ -47,7 +50,7 @@ const PACKAGES: [&str; 27] = [
     "xfsprogs",
 ];
 /// Links that a package's scripts would make.
-const LINKS: [(&str, &str); 1] = [("usr/bin/awk", "gawk")];
+const LINKS: [(&str, &str); 2] = [("usr/bin/awk", "gawk"), ("usr/bin/which", "which.debianutils")];
 /// Files that a package's scripts would copy.
 const COPIES: [(&str, &str); 2] =
     [("etc/passwd", "usr/share/base-passwd/passwd.master"), ("etc/group", "usr/share/base-passwd/group.master")];

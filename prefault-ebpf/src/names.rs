@@ -1,0 +1,66 @@
+//! Names that both sides use: maps, programs and the read-only global.
+
+/// Names of the maps, each the identifier of its static in `maps.rs`.
+pub mod map {
+    /// Per CPU and slot: [`crate::Ledger`].
+    pub const LEDGERS: &str = "LEDGERS";
+    /// Per CPU, slot and path, at `slot * MAX_PATHS + path`: [`crate::PathLedger`].
+    pub const PATH_LEDGERS: &str = "PATH_LEDGERS";
+    /// Per CPU, one element: `[u64; N_LOSSES]`, indexed by [`crate::Loss`].
+    pub const LOSSES: &str = "LOSSES";
+    /// [`crate::SlotKey`] to its slot number, `u32`.
+    pub const SLOTS: &str = "SLOTS";
+    /// Slot number to [`crate::SlotInfo`]; a slot is claimed by inserting here.
+    pub const SLOT_INFO: &str = "SLOT_INFO";
+    /// Cookies by address of the point, for kernels that have no attach cookies.
+    pub const POINTS: &str = "POINTS";
+    /// Process ids to measure, a set; the value means nothing.
+    pub const PROCESSES: &str = "PROCESSES";
+    /// Thread names to measure, 16 bytes padded with NUL, a set.
+    pub const COMMS: &str = "COMMS";
+    /// The cgroup to measure, with those below it: one element.
+    pub const CGROUPS: &str = "CGROUPS";
+    /// Filesystem types to measure, 32 bytes padded with NUL, a set.
+    pub const FSTYPES: &str = "FSTYPES";
+    /// Devices to measure, as the kernel's `dev_t`, a set.
+    pub const DEVICES: &str = "DEVICES";
+    /// One element of [`crate::TEXT_CHUNK_BYTES`]: kernel text read by `READ_TEXT`.
+    pub const TEXT: &str = "TEXT";
+    /// Ring of [`crate::Event`].
+    pub const EVENTS: &str = "EVENTS";
+}
+
+/// Names of the programs, each the identifier of its entry point in `main.rs`.
+pub mod program {
+    /// Entry of a write path, by fentry.
+    pub const ENTER_FENTRY: &str = "enter_fentry";
+    /// Return of a write path, by fexit.
+    pub const LEAVE_FEXIT: &str = "leave_fexit";
+    /// Entry of a write path, by kprobe.
+    pub const ENTER_KPROBE: &str = "enter_kprobe";
+    /// Return of a write path, by a kprobe on an instruction that returns from it.
+    pub const LEAVE_KPROBE: &str = "leave_kprobe";
+    /// Return of a write path, by kretprobe.
+    pub const LEAVE_KRETPROBE: &str = "leave_kretprobe";
+    /// The call of the prefault.
+    pub const PREFAULT_BEGIN: &str = "prefault_begin";
+    /// The instruction behind the call of the prefault.
+    pub const PREFAULT_END: &str = "prefault_end";
+    /// The call of the copy.
+    pub const COPY_BEGIN: &str = "copy_begin";
+    /// The instruction behind the call of the copy.
+    pub const COPY_END: &str = "copy_end";
+    /// Return of the prefault or of the copy itself, where the kernel allows probing them directly.
+    pub const PREFAULT_RETURN: &str = "prefault_return";
+    /// Return of the copy itself, where the kernel allows probing it directly.
+    pub const COPY_RETURN: &str = "copy_return";
+    /// A process forks: its child is measured too.
+    pub const FOLLOW_FORK: &str = "follow_fork";
+    /// A process ends, and its id may come back.
+    pub const FOLLOW_EXIT: &str = "follow_exit";
+    /// Reads kernel text for the scan where /proc/kcore cannot be read.
+    pub const READ_TEXT: &str = "read_text";
+}
+
+/// Name of the read-only global that holds [`Config`].
+pub const CONFIG: &str = "CONFIG";

@@ -1,0 +1,72 @@
+//! What `prefault doctor` says on each kernel, against golden files.
+
+use anyhow::Result;
+
+use super::{Boot, Case, Context, Kernels};
+use crate::tests::{golden, guest::Said};
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "doctor",
+        kernels: Kernels::All,
+        boot: Boot::Plain,
+        limit_seconds: 60,
+        script: "prefault doctor\n",
+        check: golden,
+    },
+    Case {
+        name: "doctor only looking says the same",
+        kernels: Kernels::Reference,
+        boot: Boot::Plain,
+        limit_seconds: 60,
+        script: "prefault doctor --dry-run\n",
+        check: golden,
+    },
+];
+
+fn golden(said: &Said, context: &Context) -> Result<()> {
+    said.expect_code(0)?;
+    golden::compare(&format!("doctor-{}.txt", context.series), &normalized(&said.stdout), context.update_golden)
+}
+
+/// Leaves out what another build of the same kernel changes: release, offsets, and the columns they are aligned by.
+fn normalized(text: &str) -> String {
+    let mut normalized = String::new();
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        normalized.push_str(&line[..indent]);
+        let columns: Vec<String> =
+            line.split("  ").map(str::trim).filter(|column| !column.is_empty()).map(column).collect();
+        normalized.push_str(&columns.join("  "));
+        normalized.push('\n');
+    }
+    normalized
+}
+
+fn column(text: &str) -> String {
+    if text.starts_with("kernel: ") {
+        return "kernel: <release>".to_owned();
+    }
+    match text.split_once("+0x") {
+        Some((function, rest)) => {
+            let rest = rest.trim_start_matches(|letter: char| letter.is_ascii_hexdigit());
+            format!("{function}+<offset>{rest}")
+        }
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_build_looks_the_same() {
+        let text = |release: &str, offset: &str, gap: &str| {
+            format!("kernel: {release}\n\ncall sites:\n  prefault  f+{offset} [m]{gap}kprobe  (a note)\n")
+        };
+        let expected = "kernel: <release>\n\ncall sites:\n  prefault  f+<offset> [m]  kprobe  (a note)\n";
+        assert_eq!(normalized(&text("6.12.1-amd64", "0x9d", "  ")), expected);
+        assert_eq!(normalized(&text("6.12.107+deb13-amd64", "0x1e7", "      ")), expected);
+    }
+}

@@ -1,0 +1,152 @@
+//! Everything that is tested in guests besides the matrix. A case is data: a script, where it runs, and what its results have
+//! to be.
+
+mod doctor;
+mod ends;
+mod events;
+mod independence;
+mod outputs;
+mod places;
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{
+    guest::{Said, Step},
+    matrix::kernels::{Facts, REFERENCE},
+};
+
+const PRELUDE: &str = include_str!("prelude.sh");
+
+/// On which kernels a case runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernels {
+    /// On the reference kernel: what it tests does not depend on the kernel.
+    Reference,
+    /// On every one that is tested.
+    All,
+}
+
+/// How the guest is booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Boot {
+    /// As Debian does.
+    Plain,
+    /// With a lockdown that forbids reading kernel memory.
+    Confidentiality,
+    /// With a lockdown that does not.
+    Integrity,
+}
+
+impl Boot {
+    /// All ways.
+    pub const ALL: [Self; 3] = [Self::Plain, Self::Confidentiality, Self::Integrity];
+
+    /// Words added to the kernel's command line.
+    #[must_use]
+    pub fn append(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Confidentiality => "lockdown=confidentiality",
+            Self::Integrity => "lockdown=integrity",
+        }
+    }
+}
+
+/// The run a case is judged in.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The kernel's series.
+    pub series: String,
+    /// What decides about expectations.
+    pub kernel: Facts,
+    /// Whether golden files are written instead of compared.
+    pub update_golden: bool,
+}
+
+/// A test in a guest.
+pub struct Case {
+    name: &'static str,
+    kernels: Kernels,
+    boot: Boot,
+    limit_seconds: u64,
+    script: &'static str,
+    check: fn(&Said, &Context) -> Result<()>,
+}
+
+fn all() -> impl Iterator<Item = &'static Case> {
+    [doctor::CASES, ends::CASES, events::CASES, independence::CASES, outputs::CASES, places::CASES]
+        .into_iter()
+        .flatten()
+}
+
+/// The cases for one boot of one kernel, one step each.
+#[must_use]
+pub fn steps(context: &Context, boot: Boot) -> Vec<Step> {
+    let is_wanted = |case: &&Case| case.boot == boot && (case.kernels == Kernels::All || context.series == REFERENCE);
+    let step = |case: &'static Case| {
+        let (name, context) = (format!("{} {}", context.series, case.name), context.clone());
+        Step {
+            slug: case.name.replace([' ', '/'], "-"),
+            script: format!("{PRELUDE}{}", case.script),
+            limit: Duration::from_secs(case.limit_seconds),
+            checks: vec![(name, Box::new(move |said| (case.check)(said, &context)))],
+        }
+    };
+    all().filter(is_wanted).map(step).collect()
+}
+
+/// Demands an error as the tool is to report one: exit code 2 and one line, containing all of `words`.
+fn expect_refusal(said: &Said, words: &[&str]) -> Result<()> {
+    let text = said.stderr.trim_end();
+    ensure!(said.code == 2, "exit code {}, expected 2\n{text}", said.code);
+    ensure!(text.lines().count() == 1, "expected one line, got {}\n{text}", text.lines().count());
+    ensure!(text.starts_with("prefault: "), "expected a line of prefault, got\n{text}");
+    for word in words {
+        ensure!(text.contains(word), "expected {word:?} in\n{text}");
+    }
+    Ok(())
+}
+
+/// Demands that the text contains each part.
+fn expect_parts(text: &str, parts: &[&str]) -> Result<()> {
+    for part in parts {
+        ensure!(text.contains(part), "expected {part:?} in\n{text}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let names: HashSet<&str> = all().map(|case| case.name).collect();
+        assert_eq!(names.len(), all().count());
+    }
+
+    #[test]
+    fn scripts_are_well_formed() {
+        for case in all() {
+            let mut bash = std::process::Command::new("bash");
+            let script = format!("{PRELUDE}{}", case.script);
+            crate::process::output(bash.args(["-n", "-c", &script])).expect(case.name);
+        }
+    }
+
+    #[test]
+    fn every_boot_has_a_case() {
+        let context = Context {
+            series: REFERENCE.to_owned(),
+            kernel: Facts::of(REFERENCE).expect("it is well formed"),
+            update_golden: false,
+        };
+        for boot in Boot::ALL {
+            assert!(!steps(&context, boot).is_empty(), "{boot:?}");
+        }
+    }
+}

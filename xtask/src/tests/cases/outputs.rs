@@ -1,0 +1,45 @@
+//! What people read: tables at each interval, and the report at the end.
+
+use anyhow::{Result, ensure};
+
+use super::{Boot, Case, Context, Kernels, expect_parts};
+use crate::tests::guest::Said;
+
+const fn case(name: &'static str, script: &'static str, check: fn(&Said, &Context) -> Result<()>) -> Case {
+    Case { name, kernels: Kernels::Reference, boot: Boot::Plain, limit_seconds: 90, script, check }
+}
+
+pub const CASES: &[Case] = &[
+    case(
+        "tables at each interval",
+        "prefault -i 0.5 -- sh -c 'for i in 1 2 3 4 5; do workload resident /mnt/tmpfs > /dev/null; sleep 0.6; done'\n",
+        tables,
+    ),
+    case("duration", "prefault -d 2 -i 0.5\n", |said, _| {
+        said.expect_code(0)?;
+        expect_parts(&said.stdout, &["no buffered writes\n", "measured for 2.", "loss: none"])
+    }),
+    case("report", "prefault -- sh -c 'workload absent /mnt/ext4 /mnt/tmpfs > /dev/null'\n", |said, _| {
+        said.expect_code(0)?;
+        let parts = ["ext4 on ram0", "tmpfs", "generic_perform_write", "eager", "p50", "p99", "loss: none"];
+        expect_parts(&said.stdout, &parts)
+    }),
+    case("output that cannot be written", "prefault -d 1 -o /nonexistent/file\n", |said, _| {
+        super::expect_refusal(said, &["/nonexistent/file"])
+    }),
+    case("full disk", "prefault --json -d 1 > /dev/full\n", |said, _| super::expect_refusal(said, &["space"])),
+];
+
+fn tables(said: &Said, _: &Context) -> Result<()> {
+    said.expect_code(0)?;
+    let n_rows = said.stdout.lines().filter(|line| line.starts_with("tmpfs ")).count();
+    ensure!(n_rows >= 4, "{n_rows} rows of tmpfs, expected at least 4");
+    // Numbers without their heading mean nothing.
+    let heading = said.stdout.find("WRITES/s");
+    ensure!(
+        heading.is_some() && heading < said.stdout.find("tmpfs "),
+        "no heading before the first row\n{}",
+        said.stdout
+    );
+    expect_parts(&said.stdout, &["loss: none"])
+}

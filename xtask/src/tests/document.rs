@@ -1,0 +1,138 @@
+//! The parts of the tool's JSON document that are compared. It is read on its own terms, as any user would, and not with the
+//! tool's own types.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use serde::Deserialize;
+
+/// The document.
+#[derive(Debug, Deserialize)]
+pub struct Document {
+    /// The kernel's release.
+    pub kernel: String,
+    /// What was counted, by filesystem.
+    pub filesystems: Vec<Filesystem>,
+    /// What was missed, by reason.
+    pub loss: BTreeMap<String, u64>,
+    /// The last short copies and failed prefaults.
+    pub events: Vec<Event>,
+}
+
+/// What was counted on one filesystem.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Filesystem {
+    pub fstype: String,
+    pub device: String,
+    pub paths: Vec<Path>,
+    pub write: Write,
+    pub prefault: Prefault,
+    pub copy: Copies,
+}
+
+/// What one write path did.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Path {
+    pub function: String,
+    pub mode: String,
+    pub calls: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Write {
+    pub calls: u64,
+    pub bytes: u64,
+    pub errors: u64,
+    pub kernel_calls: u64,
+    pub buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Prefault {
+    pub calls: u64,
+    pub needed_minor: u64,
+    pub needed_major: u64,
+    pub failed: u64,
+    pub failed_wholly: u64,
+    pub failed_partly: u64,
+    pub minor_faults: u64,
+    pub major_faults: u64,
+    pub kernel_calls: u64,
+    pub buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Copies {
+    pub calls: u64,
+    pub bytes_copied: u64,
+    pub zero: u64,
+    pub partial: u64,
+    pub kernel_calls: u64,
+    pub buckets: Vec<Bucket>,
+}
+
+/// How many took up to that long.
+#[derive(Debug, Deserialize)]
+pub struct Bucket {
+    /// How many, those of other buckets not included.
+    pub count: u64,
+}
+
+/// A short copy or a failed prefault.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Event {
+    pub kind: String,
+    pub pid: u32,
+    pub tid: u32,
+    pub comm: String,
+    pub fstype: String,
+    pub inode: u64,
+    pub position: u64,
+    pub asked: u64,
+    pub done: u64,
+    pub user_address: Option<String>,
+    pub path: String,
+}
+
+/// Sum of all buckets.
+#[must_use]
+pub fn total(buckets: &[Bucket]) -> u64 {
+    buckets.iter().map(|bucket| bucket.count).sum()
+}
+
+impl Document {
+    /// The one filesystem of that type, and on that device if one is given.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn filesystem(&self, fstype: &str, device: Option<&str>) -> Result<&Filesystem> {
+        let is_wanted = |filesystem: &&Filesystem| {
+            filesystem.fstype == fstype && device.is_none_or(|device| filesystem.device == device)
+        };
+        let found: Vec<&Filesystem> = self.filesystems.iter().filter(is_wanted).collect();
+        ensure!(found.len() == 1, "{} filesystems {fstype} on {device:?} were counted, expected one", found.len());
+        Ok(found[0])
+    }
+
+    /// Demands that nothing was missed.
+    ///
+    /// # Errors
+    /// Naming what was.
+    pub fn expect_no_loss(&self) -> Result<()> {
+        let lost: Vec<String> = self
+            .loss
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(reason, count)| format!("{reason} {count}"))
+            .collect();
+        ensure!(!self.loss.is_empty(), "the document has no loss counters");
+        ensure!(lost.is_empty(), "lost: {}", lost.join(", "));
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! One boot for many cases: writes filesystems and steps as scripts into a directory that the guest shares, boots it, and
+//! judges each step as soon as its results are there. What is run and what is expected is said elsewhere.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde::de::DeserializeOwned;
+
+use super::report::{Report, say};
+use crate::{
+    paths,
+    process::last_lines,
+    vm::{Finished, Machine, Outcome, Streams},
+};
+
+const DRIVER: &str = include_str!("guest.sh");
+/// Bash's and timeout(1)'s code for a step that its limit ended.
+const TIMED_OUT: i32 = 124;
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// For booting and making filesystems.
+const MARGIN: Duration = Duration::from_secs(120);
+const LINES_SHOWN: usize = 8;
+
+/// What a step left.
+#[derive(Debug)]
+pub struct Said {
+    /// Its exit code.
+    pub code: i32,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+    directory: PathBuf,
+}
+
+impl Said {
+    /// A file the step wrote into its current directory.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn file(&self, name: &str) -> Result<String> {
+        let bytes = fs::read(self.directory.join(name)).with_context(|| format!("the step did not write {name}"))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A file of JSON the step wrote into its current directory.
+    ///
+    /// # Errors
+    /// When it did not, or the document is not of that form.
+    pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        serde_json::from_str(&self.file(name)?).with_context(|| format!("failed to read {name}"))
+    }
+
+    /// Demands the exit code, showing what was said if it is another one.
+    ///
+    /// # Errors
+    /// When it is another one.
+    pub fn expect_code(&self, code: i32) -> Result<()> {
+        let said = last_lines(&self.stderr, LINES_SHOWN, "\n");
+        ensure!(self.code == code, "exit code {}, expected {code}\n{said}", self.code);
+        Ok(())
+    }
+
+    /// Reads what a step left in its directory.
+    ///
+    /// # Errors
+    /// When it has not ended.
+    pub fn read(directory: PathBuf) -> Result<Self> {
+        let text =
+            |name: &str| Ok::<_, anyhow::Error>(String::from_utf8_lossy(&fs::read(directory.join(name))?).into());
+        let code: String = text("code")?;
+        let code = code.trim().parse().context("failed to read the exit code of a step")?;
+        Ok(Self { code, stdout: text("stdout")?, stderr: text("stderr")?, directory })
+    }
+}
+
+/// Decides whether a step's results are right; the error says what differs.
+pub type Judge = Box<dyn Fn(&Said) -> Result<()> + Send>;
+
+/// Commands run in one go, and the cases judged by their results.
+pub struct Step {
+    /// Distinguishes its directory for people.
+    pub slug: String,
+    /// Bash; its current directory is its own, and `$MOUNTED` are the directories of the filesystems.
+    pub script: String,
+    /// After that it is killed.
+    pub limit: Duration,
+    /// Name and judge of each case.
+    pub checks: Vec<(String, Judge)>,
+}
+
+/// A guest and what it is for.
+pub struct Guest {
+    /// The kernel and how it is booted.
+    pub machine: Machine,
+    /// What to call it.
+    pub name: String,
+    /// Name and script of each filesystem to make and mount.
+    pub filesystems: Vec<(String, String)>,
+    /// What to run, in this order.
+    pub steps: Vec<Step>,
+}
+
+impl Guest {
+    /// Boots, runs and judges. Cases that were not reached have failed.
+    ///
+    /// # Errors
+    /// When the guest cannot be started.
+    pub fn run(mut self, report: &Mutex<Report>) -> Result<()> {
+        let share = paths::target("tests").join(self.name.replace(' ', "-"));
+        self.lay_out(&share)?;
+        self.machine.timeout = self.steps.iter().map(|step| step.limit).sum::<Duration>() + MARGIN;
+        self.machine.share = Some(share.clone());
+        let command = ["bash", "/share/run"].map(str::to_owned);
+        let machine = &self.machine;
+        let finished = thread::scope(|scope| {
+            let guest = scope.spawn(|| machine.run(&command, Streams::Captured));
+            for (number, step) in self.steps.iter().enumerate() {
+                let directory = step_directory(&share, number, step);
+                while !directory.join("code").exists() && !guest.is_finished() {
+                    thread::sleep(POLL_INTERVAL);
+                }
+                if directory.join("code").exists() {
+                    judge(step, directory, report);
+                }
+            }
+            guest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
+        self.close(&share, &finished, report);
+        Ok(())
+    }
+
+    fn lay_out(&self, share: &Path) -> Result<()> {
+        paths::remove_dir(share)?;
+        paths::create_dir(&share.join("filesystems"))?;
+        paths::create_dir(&share.join("steps"))?;
+        paths::write(&share.join("run"), DRIVER)?;
+        paths::write(&share.join("mounted"), "")?;
+        for (number, (name, script)) in self.filesystems.iter().enumerate() {
+            paths::write(&share.join(format!("filesystems/{number:02}-{name}")), script)?;
+        }
+        for (number, step) in self.steps.iter().enumerate() {
+            let directory = step_directory(share, number, step);
+            paths::create_dir(&directory)?;
+            paths::write(&directory.join("script"), &step.script)?;
+            paths::write(&directory.join("limit"), step.limit.as_secs().to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Says what became of the guest: a failure for each case it did not reach, and its times.
+    fn close(&self, share: &Path, finished: &Finished, report: &Mutex<Report>) {
+        for (number, step) in self.steps.iter().enumerate() {
+            if step_directory(share, number, step).join("code").exists() {
+                continue;
+            }
+            for (name, _) in &step.checks {
+                record(report, name, Err(anyhow!("not reached: {}", ending(finished))));
+            }
+        }
+        let boot = finished.boot.map_or("did not boot".to_owned(), |boot| format!("booted in {} s", boot.as_secs()));
+        say(&format!("         {} ({}): {boot}, {} s in all", self.name, finished.release, finished.elapsed.as_secs()));
+    }
+}
+
+fn step_directory(share: &Path, number: usize, step: &Step) -> PathBuf {
+    share.join("steps").join(format!("{number:02}-{}", step.slug))
+}
+
+fn judge(step: &Step, directory: PathBuf, report: &Mutex<Report>) {
+    let said = Said::read(directory);
+    for (name, judge) in &step.checks {
+        let result = match &said {
+            Ok(said) if said.code == TIMED_OUT => {
+                let tail = last_lines(&said.stderr, LINES_SHOWN, "\n");
+                Err(anyhow!("did not finish within {} s\n{tail}", step.limit.as_secs()))
+            }
+            Ok(said) => judge(said),
+            Err(error) => Err(anyhow!("failed to read the results: {error:#}")),
+        };
+        record(report, name, result);
+    }
+}
+
+fn record(report: &Mutex<Report>, name: &str, result: Result<()>) {
+    // A report is whole between any two calls, whatever became of the caller that held it.
+    report.lock().unwrap_or_else(PoisonError::into_inner).judge(name, result);
+}
+
+fn ending(finished: &Finished) -> String {
+    match &finished.outcome {
+        Outcome::Exited(code) => format!("the guest ended with code {code}"),
+        Outcome::TimedOut => "the guest was ended by its time limit".to_owned(),
+        Outcome::Panicked(console) => {
+            format!("the guest's kernel panicked\n{}", last_lines(console, LINES_SHOWN, "\n"))
+        }
+        Outcome::NoVerdict { started: true, console } => {
+            format!("the guest ended early\n{}", last_lines(console, LINES_SHOWN, "\n"))
+        }
+        Outcome::NoVerdict { started: false, console } => {
+            format!("the guest did not start\n{}", last_lines(console, LINES_SHOWN, "\n"))
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `cargo xtask test`: sets up, then runs everything there is to prove the tool, first on this machine and then in guests. One
+//! line per case, and a tally as the last line.
+
+pub mod cases;
+pub mod document;
+pub mod golden;
+pub mod guest;
+pub mod host;
+pub mod matrix;
+pub mod report;
+pub mod tidy;
+
+use std::{
+    num::NonZero,
+    process::ExitCode,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+
+use self::{
+    cases::{Boot, Context},
+    guest::{Guest, Step},
+    matrix::{
+        filesystems,
+        kernels::{self, KERNELS},
+    },
+    report::{Report, say},
+};
+use crate::{
+    dist, setup,
+    vm::{self, Machine, Series, Unavailable},
+};
+
+/// What was typed.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Test on this kernel series only; can be given more than once [default: those the matrix tests by default].
+    #[arg(long, value_name = "SERIES", conflicts_with = "all_kernels")]
+    kernel: Vec<Series>,
+    /// Test on every kernel of the matrix.
+    #[arg(long)]
+    all_kernels: bool,
+    /// Run only cases whose name contains this.
+    #[arg(long, value_name = "SUBSTRING")]
+    only: Option<String>,
+    /// Write the golden files instead of comparing with them.
+    #[arg(long)]
+    update_golden: bool,
+    /// Guests at the same time [default: one per processor, at most 4].
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZero<usize>>,
+}
+
+/// Each guest takes up to 2 GiB of memory.
+const MOST_JOBS: usize = 4;
+
+/// Runs all cases that were asked for; the exit code is 1 if any failed.
+///
+/// # Errors
+/// When the command line does not make sense. What goes wrong later is a failed case.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let start = Instant::now();
+    let kernels = kernels(args);
+    for series in &kernels {
+        kernels::Facts::of(series)?;
+    }
+    let mut report = Report::new(args.only.clone());
+    match setup::run() {
+        Ok(()) => report = everything(args, &kernels, report),
+        Err(error) => report.fail("setup", 1, &error),
+    }
+    say(&format!("         {} s in all", start.elapsed().as_secs()));
+    Ok(report.finish())
+}
+
+fn kernels(args: &Args) -> Vec<String> {
+    if !args.kernel.is_empty() {
+        return args.kernel.iter().map(Series::to_string).collect();
+    }
+    let is_wanted = |kernel: &&kernels::Kernel| args.all_kernels || kernel.by_default;
+    KERNELS.iter().filter(is_wanted).map(|kernel| kernel.series.to_owned()).collect()
+}
+
+fn everything(args: &Args, kernels: &[String], mut report: Report) -> Report {
+    host::run(&mut report);
+    match dist::run() {
+        Ok(program) => host::refusal(&mut report, &program),
+        Err(error) => {
+            report.fail("static executable", 1, &error);
+            return report;
+        }
+    }
+    let mut guests = Vec::new();
+    for series in kernels {
+        match guests_of(series, args.update_golden, &report) {
+            Ok(more) => guests.extend(more),
+            Err(error) => report.fail(&format!("{series} guests"), 1, &error),
+        }
+    }
+    // The longest one last would be waited for alone.
+    guests.sort_by_key(|guest| guest.steps.len());
+    let report = Mutex::new(report);
+    let guests = Mutex::new(guests);
+    let processors = thread::available_parallelism().map_or(1, usize::from).min(MOST_JOBS);
+    thread::scope(|scope| {
+        for _ in 0..args.jobs.map_or(processors, NonZero::get) {
+            scope.spawn(|| {
+                while let Some(guest) = next(&guests) {
+                    run_guest(guest, &report);
+                }
+            });
+        }
+    });
+    report.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn next(guests: &Mutex<Vec<Guest>>) -> Option<Guest> {
+    guests.lock().unwrap_or_else(PoisonError::into_inner).pop()
+}
+
+fn run_guest(guest: Guest, report: &Mutex<Report>) {
+    let name = guest.name.clone();
+    let prepared = vm::kernels::prepare(&guest.machine.kernel).map(drop);
+    let Err(error) = prepared.and_then(|()| guest.run(report)) else { return };
+    let mut report: MutexGuard<'_, Report> = report.lock().unwrap_or_else(PoisonError::into_inner);
+    match error.downcast_ref::<Unavailable>() {
+        Some(unavailable) => report.skip(&format!("{name} guest"), &unavailable.to_string()),
+        None => report.fail(&format!("{name} guest"), 1, &error),
+    }
+}
+
+/// One guest for each way of booting for which there are cases.
+fn guests_of(series: &str, update_golden: bool, report: &Report) -> Result<Vec<Guest>> {
+    let context = Context { series: series.to_owned(), kernel: kernels::Facts::of(series)?, update_golden };
+    let kernel: Series = series.parse()?;
+    let mut guests = Vec::new();
+    for boot in Boot::ALL {
+        let mut steps = if boot == Boot::Plain { matrix::steps(series, context.kernel) } else { Vec::new() };
+        steps.extend(cases::steps(&context, boot));
+        steps.push(kernel_log(series, boot));
+        steps.retain(|step| step.checks.iter().any(|(name, _)| report.wants(name)));
+        // A log is worth reading only after something has happened.
+        if steps.iter().all(|step| step.slug == KERNEL_LOG) {
+            continue;
+        }
+        let name = if boot == Boot::Plain { series.to_owned() } else { format!("{series} {}", boot.append()) };
+        let machine = Machine { append: boot.append().to_owned(), ..Machine::new(kernel.clone()) };
+        guests.push(Guest { machine, name, filesystems: filesystems::scripts(context.kernel.version), steps });
+    }
+    Ok(guests)
+}
+
+const KERNEL_LOG: &str = "kernel-log";
+
+/// Whatever the cases did must not have made the kernel complain.
+fn kernel_log(series: &str, boot: Boot) -> Step {
+    let name = format!("{series} kernel log after {boot:?} boot has no complaint").to_lowercase();
+    let judge: guest::Judge = Box::new(|said| {
+        said.expect_code(0)?;
+        let is_complaint =
+            |line: &&str| ["BUG:", "WARNING:", "Oops", "Call Trace"].iter().any(|word| line.contains(word));
+        let complaints: Vec<&str> = said.stdout.lines().filter(is_complaint).collect();
+        ensure!(complaints.is_empty(), "{}", complaints.join("\n"));
+        Ok(())
+    });
+    Step {
+        slug: KERNEL_LOG.to_owned(),
+        script: "dmesg\n".to_owned(),
+        limit: Duration::from_secs(20),
+        checks: vec![(name, judge)],
+    }
+}
