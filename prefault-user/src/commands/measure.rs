@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     ffi::OsString,
+    io::{self, IsTerminal as _},
     os::unix::process::ExitStatusExt as _,
     path::Path,
     process::ExitStatus,
@@ -73,6 +74,7 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
     let session = Session::start(plan, &options).map_err(prepare::explain)?;
     log::info!("loaded and attached in {:?}", begun.elapsed());
     let mut measurement = Measurement::begin(kernel, session, modules, args)?;
+    measurement.greet();
     let follows_command = options.filters.follow && options.filters.processes.is_empty();
     let child = measurement.spawn(&args.command, follows_command)?;
     let outcome = measurement.follow(stop, child, &mut output).await;
@@ -158,6 +160,14 @@ impl Measurement {
             print_events: args.events,
             session,
         })
+    }
+
+    /// Tells a person who waits for the first table that it is on.
+    fn greet(&self) {
+        if self.ticker.is_some() && io::stderr().is_terminal() {
+            let sites = self.session.plan().sites.iter().filter(|planned| planned.mechanism.is_ok()).count();
+            eprintln!("prefault: measuring at {sites} call sites of {}; Ctrl-C ends it", self.kernel);
+        }
     }
 
     /// Starts the command. If it is to be followed, this process is measured for the moment of the fork, so that the

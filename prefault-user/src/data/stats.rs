@@ -186,6 +186,12 @@ impl CopyStats {
 }
 
 impl PathStats {
+    /// Calls that were entered and have not returned: they are in flight, or their return was lost. 0 if more returned
+    /// than were entered, being in flight at the begin.
+    pub fn not_returned(&self) -> u64 {
+        self.entered.saturating_sub(self.calls)
+    }
+
     /// Whether the path ran.
     pub fn is_active(&self) -> bool {
         self.entered > 0 || self.calls > 0 || self.prefaults > 0 || self.copies > 0

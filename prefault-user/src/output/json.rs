@@ -47,6 +47,7 @@ struct Path<'a> {
     function: &'a str,
     mode: &'static str,
     calls: u64,
+    not_returned: u64,
     prefaults: u64,
     copies: u64,
 }
@@ -157,7 +158,14 @@ impl<'a> From<&'a FilesystemInterval> for Filesystem<'a> {
 impl<'a> From<&'a PathStats> for Path<'a> {
     fn from(path: &'a PathStats) -> Self {
         let PathStats { path: _, entered: _, function, mode, calls, prefaults, copies } = path;
-        Self { function, mode: mode.name(), calls: *calls, prefaults: *prefaults, copies: *copies }
+        Self {
+            function,
+            mode: mode.name(),
+            calls: *calls,
+            not_returned: path.not_returned(),
+            prefaults: *prefaults,
+            copies: *copies,
+        }
     }
 }
 

@@ -68,8 +68,12 @@ fn section(filesystem: &FilesystemInterval) -> String {
 fn paths(filesystem: &FilesystemInterval) -> String {
     let name_width = filesystem.active_paths().map(|path| path.function.chars().count()).max().unwrap_or(0);
     let line = |path: &PathStats| {
+        let not_returned = match path.not_returned() {
+            0 => String::new(),
+            n => format!(", {} not returned yet", units::counted(n, "call", "calls")),
+        };
         format!(
-            "  {:<name_width$}  {:<9}  {}, {}, {}\n",
+            "  {:<name_width$}  {:<9}  {}, {}, {}{not_returned}\n",
             path.function,
             path.mode,
             units::counted(path.calls, "call", "calls"),
