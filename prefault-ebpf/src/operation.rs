@@ -150,7 +150,7 @@ fn learn_source(frame: &mut Frame, iter: u64) {
     // SAFETY: the helper checks the address.
     let Ok(iter) = (unsafe { bpf_probe_read_kernel(iter as *const [u64; ITER_BYTES / 8]) }) else { return };
     let bytes = iter.as_ptr().cast::<u8>();
-    // SAFETY: both members lie in the first 32 bytes (checked by userspace when it reads the offsets from BTF).
+    // SAFETY: both members lie in the first 32 bytes in every version; the verifier refuses to read beyond what was read.
     let (kind, count) = unsafe {
         (
             u32::from(*bytes.add(config!(offsets.iter_type) as usize)),

@@ -2,15 +2,43 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{Parser as _, error::ErrorKind};
 use prefault_user::{cli::Cli, commands};
 
+/// Exit code of errors, those of the command line included.
+const ERROR: u8 = 2;
+
 fn main() -> ExitCode {
-    match commands::run(Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    match commands::run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("prefault: {error:#}");
-            ExitCode::from(2)
+            eprintln!("prefault: {}", one_line(&format!("{error:#}")));
+            ExitCode::from(ERROR)
         }
     }
+}
+
+/// An error as one line; what the verifier wrote, which can be pages, is for --verbose.
+fn one_line(error: &str) -> String {
+    let what = error.split(" Verifier output:").next().unwrap_or(error);
+    what.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Prints help that was asked for whole, and anything else as one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A closed pipe is no error.
+        let _unused = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    // What is wrong ends at the first empty line; tips and usage follow.
+    let words = text.lines().take_while(|line| !line.trim().is_empty()).flat_map(str::split_whitespace);
+    let what = words.collect::<Vec<_>>().join(" ");
+    eprintln!("prefault: {}; see prefault --help", what.trim_start_matches("error: "));
+    ExitCode::from(ERROR)
 }

@@ -89,6 +89,14 @@ fn frozen(kernel: &Kernel) -> Result<Frozen> {
     let mut functions: Vec<Function> = sites.targets.iter().map(|target| named(target.address, true)).collect();
     functions.extend(sites.sites.iter().map(|site| named(site.call.caller_address, true)));
     functions.extend(sites.paths.iter().map(|path| named(path.address, true)));
+    // Where paths return is decided by the parts that the compiler split off and by the thunks they return through.
+    let decides_returns = |name: &str| {
+        let whole = name.strip_suffix(".cold");
+        name.ends_with("return_thunk")
+            || whole.is_some_and(|whole| sites.paths.iter().any(|path| path.function == whole))
+    };
+    let deciding = kernel.symbols.iter().filter(|symbol| decides_returns(symbol.name));
+    functions.extend(deciding.map(|symbol| named(symbol.address, symbol.name.ends_with(".cold"))));
     functions.sort_by_key(|function| function.address);
     functions.dedup_by_key(|function| function.address);
     Ok(Frozen::save(kernel, &functions))

@@ -36,7 +36,10 @@ use crate::{
 /// Interval of the tables if none is given.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The newest events that the final report shows.
+/// Tables after which the heading is repeated.
+const TABLES_PER_HEADER: u32 = 20;
+
+/// The newest events, which the JSON document shows.
 const EVENTS_KEPT: usize = 64;
 
 /// How often the programs' messages are passed on.
@@ -66,6 +69,7 @@ pub fn run(args: &MeasureArgs) -> Result<u8> {
 async fn measure(args: &MeasureArgs) -> Result<u8> {
     let mut output = Output::open(args.output.as_deref())?;
     let stop = Stop::listen(args.duration)?;
+    prepare::check()?;
     // Before the facts are read: a module that comes in between is then found twice, not missed.
     let modules = ModuleWatch::begin(Path::new(MODULES)).with_context(|| format!("failed to read {MODULES}"))?;
     let options = Options { verbose: args.verbose, events: true, slots: args.slots, filters: filters(args)? };
@@ -134,6 +138,8 @@ struct Measurement {
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     ticker: Option<Ticker>,
     layout: table::Layout,
+    /// Tables printed so far.
+    tables: u32,
     print_events: bool,
 }
 
@@ -157,6 +163,7 @@ impl Measurement {
             logger,
             ticker: period.map(ticker),
             layout: table::Layout::new(table::Scale::PerSecond),
+            tables: 0,
             print_events: args.events,
             session,
         })
@@ -233,9 +240,11 @@ impl Measurement {
         let interval = Interval::between(&self.previous, &now, &self.path_names)?;
         self.previous = now;
         let mut text = String::new();
-        if self.layout.fit(&interval) {
+        // At the begin, where a column had to grow, and once a screen.
+        if self.layout.fit(&interval) || self.tables.is_multiple_of(TABLES_PER_HEADER) {
             text.push_str(&self.layout.header());
         }
+        self.tables += 1;
         text.push_str(&self.layout.rows(&interval));
         if !interval.loss.is_empty() {
             text.push_str(&report::loss(&interval.loss));
@@ -251,7 +260,6 @@ impl Measurement {
             let Some(record) = EventRecord::new(&raw, filesystem.as_ref(), &self.path_names) else { continue };
             if self.print_events {
                 lines.push_str(&event::line(&record));
-                lines.push('\n');
             }
             if self.events.len() == EVENTS_KEPT {
                 self.events.pop_front();
@@ -289,11 +297,7 @@ impl Measurement {
             sites: self.session.plan().site_reports(),
             events: self.events.drain(..).collect(),
         };
-        if as_json {
-            output.write(&format!("{}\n", json::document(&document)?))
-        } else {
-            output.write(&report::report(&document))
-        }
+        if as_json { output.write(&json::document(&document)?) } else { output.write(&report::report(&document)) }
     }
 }
 

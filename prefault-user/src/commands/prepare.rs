@@ -18,14 +18,23 @@ pub const ROOT: &str = "/";
 /// # Errors
 /// The first thing that stands in the way.
 pub fn plan() -> Result<(String, Plan)> {
-    if let Some(obstacle) = obstacles(Path::new(ROOT)).into_iter().next() {
-        return Err(obstacle.into());
-    }
+    check()?;
     let kernel = facts()?;
     let begun = Instant::now();
     let sites = Sites::find(&kernel)?;
     log::info!("found {} call sites in {:?}", sites.sites.len(), begun.elapsed());
     Ok((kernel.release.clone(), Plan::new(&kernel, sites)?))
+}
+
+/// Looks at the place.
+///
+/// # Errors
+/// The first thing that stands in the way.
+pub fn check() -> Result<()> {
+    match obstacles(Path::new(ROOT)).into_iter().next() {
+        Some(obstacle) => Err(obstacle.into()),
+        None => Ok(()),
+    }
 }
 
 /// The plan for modules that were loaded since.
@@ -48,7 +57,10 @@ pub fn facts() -> Result<Kernel> {
     let kernel = Kernel::read(Path::new(ROOT), |why| {
         log::info!("reading kernel text through BPF: /proc/kcore cannot be read ({why})");
         text_through_bpf().with_context(|| {
-            format!("failed to read the text of the kernel: /proc/kcore cannot be read ({why}), and BPF cannot either")
+            format!(
+                "failed to read the text of the kernel (is it locked down?): /proc/kcore cannot be read ({why}), and \
+                 BPF cannot either"
+            )
         })
     })?;
     log::info!("read the facts of {} in {:?}", kernel.release, begun.elapsed());

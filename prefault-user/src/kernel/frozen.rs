@@ -58,7 +58,7 @@ impl Frozen {
         for function in functions {
             frozen.save_function(kernel, function);
         }
-        frozen.symbols.sort();
+        frozen.symbols.sort_by_key(|line| (line[..16].to_owned(), line.contains(" t end_of_"), line.clone()));
         frozen.symbols.dedup();
         frozen.save_types(kernel);
         frozen

@@ -85,9 +85,9 @@ impl SavedText {
 }
 
 impl ReadText for SavedText {
-    /// Bytes between the pieces read as 0xcc, which is no call.
+    /// Bytes between the pieces read as 0, which begins no call.
     fn read_text(&self, address: u64, bytes: &mut [u8]) -> io::Result<()> {
-        bytes.fill(0xcc);
+        bytes.fill(0);
         let end = address + bytes.len() as u64;
         for (start, piece) in &self.pieces {
             let (from, to) = (address.max(*start), end.min(start + piece.len() as u64));

@@ -13,6 +13,15 @@ pub enum Obstacle {
         /// Their names.
         missing: String,
     },
+    /// perf events are for CAP_SYS_ADMIN alone.
+    #[error(
+        "sysctl kernel.perf_event_paranoid is {level}, with which only CAP_SYS_ADMIN may make probes: run prefault with sudo, \
+         or set it to 2"
+    )]
+    Paranoid {
+        /// Its value; Debian's own levels begin at 3.
+        level: i32,
+    },
     /// The kernel cannot make kprobes.
     #[error(
         "this kernel has no kprobe events (no {KPROBE_PMU}): it needs CONFIG_KPROBE_EVENTS=y, as the stock kernels of all \
@@ -40,6 +49,13 @@ const CAP_BPF: u32 = 39;
 pub fn obstacles(root: &Path) -> Vec<Obstacle> {
     let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
     let mut obstacles: Vec<Obstacle> = missing_capabilities(&status).into_iter().collect();
+    let paranoid = fs::read_to_string(root.join("proc/sys/kernel/perf_event_paranoid")).unwrap_or_default();
+    if let Ok(level) = paranoid.trim().parse()
+        && level > 2
+        && !effective_capabilities(&status).is_some_and(|effective| effective >> CAP_SYS_ADMIN & 1 == 1)
+    {
+        obstacles.push(Obstacle::Paranoid { level });
+    }
     let pmu = Path::new(KPROBE_PMU);
     if !root.join("sys/kernel").exists() {
         obstacles.push(Obstacle::NoSysfs);
@@ -53,9 +69,13 @@ pub fn obstacles(root: &Path) -> Vec<Obstacle> {
     obstacles
 }
 
-fn missing_capabilities(status: &str) -> Option<Obstacle> {
+fn effective_capabilities(status: &str) -> Option<u64> {
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    let effective = u64::from_str_radix(effective.trim(), 16).ok()?;
+    u64::from_str_radix(effective.trim(), 16).ok()
+}
+
+fn missing_capabilities(status: &str) -> Option<Obstacle> {
+    let effective = effective_capabilities(status)?;
     let has = |capability: u32| effective >> capability & 1 == 1;
     let mut missing = Vec::new();
     if !has(CAP_SYSLOG) {

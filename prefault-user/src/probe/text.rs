@@ -4,7 +4,7 @@ use std::{cell::RefCell, io};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Array, MapData},
     programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _},
 };
@@ -28,7 +28,10 @@ struct Inner {
 /// # Errors
 /// If BPF programs cannot be loaded here.
 pub fn text_through_bpf() -> Result<Box<dyn ReadText>> {
-    let mut bpf = EbpfLoader::new().allow_unsupported_maps().load(super::object::object()?.bytes)?;
+    let mut bpf = EbpfLoader::new()
+        .allow_unsupported_maps()
+        .verifier_log_level(VerifierLogLevel::DISABLE)
+        .load(super::object::object()?.bytes)?;
     let chunk = bpf.take_map(map::TEXT).ok_or_else(|| anyhow!("the object has no map {}", map::TEXT))?;
     let chunk = Array::try_from(chunk)?;
     program_of(&mut bpf)?.load().context("failed to load the program that reads kernel text")?;

@@ -22,6 +22,9 @@ const IDLE: [[u8; 5]; 3] = [NOP5, [0x66, 0x66, 0x66, 0x66, 0x90], [0x3e, 0x8d, 0
 /// it (arch/x86/kernel/callthunks.c; CONFIG_FUNCTION_PADDING_BYTES is at most 16 on stock kernels).
 const PADDING: u64 = 16;
 
+/// Where in the padding that thunk begins, on Debian's 6.12.
+const CALL_DEPTH_THUNK: u64 = 9;
+
 /// Longest instruction of the architecture.
 const LONGEST_INSTRUCTION: usize = 15;
 
@@ -36,14 +39,23 @@ impl InstructionSet for X86_64 {
         memchr::memchr2_iter(CALL, BREAKPOINT, &text[..searched])
             .filter_map(|offset| {
                 let operand = [text[offset + 1], text[offset + 2], text[offset + 3], text[offset + 4]];
+                // Unused text is filled with breakpoints; a probe replaces the first byte only.
+                if operand == [BREAKPOINT; 4] {
+                    return None;
+                }
                 let next = address + (offset + Self::CALL_BYTES) as u64;
                 let callee = next.wrapping_add_signed(i64::from(i32::from_le_bytes(operand)));
-                let target = targets.iter().position(|&target| target.wrapping_sub(callee) <= PADDING)?;
+                let breakpoint = text[offset] == BREAKPOINT;
+                // Breakpoints are padding too, so that under one only a call as it is really made counts.
+                let is_called = |distance: u64| {
+                    if breakpoint { [0, CALL_DEPTH_THUNK].contains(&distance) } else { distance <= PADDING }
+                };
+                let target = targets.iter().position(|&target| is_called(target.wrapping_sub(callee)))?;
                 Some(Candidate {
                     offset,
                     length: Self::CALL_BYTES,
                     target,
-                    breakpoint: text[offset] == BREAKPOINT,
+                    breakpoint,
                     redirected: callee != targets[target],
                 })
             })

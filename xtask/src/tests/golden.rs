@@ -1,9 +1,9 @@
 //! Files of expected output below `xtask/golden`. `cargo xtask test --update-golden` writes them; a change of one is read and
 //! committed like any other change.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use crate::paths;
 
@@ -12,17 +12,35 @@ use crate::paths;
 /// # Errors
 /// Showing the first line that differs.
 pub fn compare(name: &str, text: &str, update: bool) -> Result<()> {
-    let directory = paths::workspace().join("xtask/golden");
-    let path = directory.join(name);
     if update {
-        paths::create_dir(&directory)?;
-        return paths::write(&path, text);
+        paths::create_dir(&directory())?;
+        return paths::write(&directory().join(name), text);
     }
-    let golden = fs::read_to_string(&path)
-        .with_context(|| format!("failed to read {name}: run cargo xtask test --update-golden"))?;
-    let difference = first_difference(&golden, text);
-    ensure!(difference.is_none(), "{name} differs at {}", difference.unwrap_or_default());
-    Ok(())
+    same(name, &read(name)?, text)
+}
+
+/// The text of a golden file.
+///
+/// # Errors
+/// When there is none.
+pub fn read(name: &str) -> Result<String> {
+    fs::read_to_string(directory().join(name))
+        .with_context(|| format!("failed to read {name}: run cargo xtask test --update-golden"))
+}
+
+/// Demands that two texts are the same.
+///
+/// # Errors
+/// Showing the first line that differs.
+pub fn same(name: &str, golden: &str, text: &str) -> Result<()> {
+    match first_difference(golden, text) {
+        Some(difference) => bail!("{name} differs at {difference}"),
+        None => Ok(()),
+    }
+}
+
+fn directory() -> PathBuf {
+    paths::workspace().join("xtask/golden")
 }
 
 fn first_difference(golden: &str, text: &str) -> Option<String> {

@@ -113,7 +113,7 @@ impl Guest {
     /// # Errors
     /// When the guest cannot be started.
     pub fn run(mut self, report: &Mutex<Report>) -> Result<()> {
-        let share = paths::target("tests").join(self.name.replace(' ', "-"));
+        let share = directory(&self.name)?;
         self.lay_out(&share)?;
         self.machine.timeout = self.steps.iter().map(|step| step.limit).sum::<Duration>() + MARGIN;
         self.machine.share = Some(share.clone());
@@ -167,6 +167,22 @@ impl Guest {
         let boot = finished.boot.map_or("did not boot".to_owned(), |boot| format!("booted in {} s", boot.as_secs()));
         say(&format!("         {} ({}): {boot}, {} s in all", self.name, finished.release, finished.elapsed.as_secs()));
     }
+}
+
+/// A directory of its own for each guest of each run, so that two runs do not disturb each other. What a run left stays until
+/// the next one begins.
+fn directory(name: &str) -> Result<PathBuf> {
+    let all = paths::target("tests");
+    paths::create_dir(&all)?;
+    for entry in fs::read_dir(&all).with_context(|| format!("failed to read {}", all.display()))?.flatten() {
+        let file_name = entry.file_name().to_string_lossy().into_owned();
+        let owner = file_name.rsplit('.').next().and_then(|owner| owner.parse::<u32>().ok());
+        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
+            // Another guest of this run may be doing the same, and what stays does no harm.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(all.join(format!("{}.{}", name.replace(' ', "-"), std::process::id())))
 }
 
 fn step_directory(share: &Path, number: usize, step: &Step) -> PathBuf {
