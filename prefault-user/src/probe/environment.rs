@@ -52,7 +52,7 @@ pub fn obstacles(root: &Path) -> Vec<Obstacle> {
     let paranoid = fs::read_to_string(root.join("proc/sys/kernel/perf_event_paranoid")).unwrap_or_default();
     if let Ok(level) = paranoid.trim().parse()
         && level > 2
-        && !effective_capabilities(&status).is_some_and(|effective| effective >> CAP_SYS_ADMIN & 1 == 1)
+        && effective_capabilities(&status).is_none_or(|effective| effective >> CAP_SYS_ADMIN & 1 == 0)
     {
         obstacles.push(Obstacle::Paranoid { level });
     }
