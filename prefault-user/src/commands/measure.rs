@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
-use prefault_ebpf::Event;
+use prefault_ebpf::{EVENT_RING_BYTES, Event};
 use tokio::{
     io::unix::AsyncFd,
     process::{Child, Command},
@@ -41,6 +41,9 @@ const TABLES_PER_HEADER: u32 = 20;
 
 /// The newest events, which the JSON document shows.
 const EVENTS_KEPT: usize = 64;
+
+/// Events that are taken in one go: about as many as the ring holds.
+const EVENTS_AT_ONCE: u32 = EVENT_RING_BYTES / size_of::<Event>() as u32;
 
 /// How often the programs' messages are passed on.
 const LOG_INTERVAL: Duration = Duration::from_millis(200);
@@ -134,6 +137,10 @@ struct Measurement {
     previous: Snapshot,
     ring: AsyncFd<RingBuf<MapData>>,
     events: VecDeque<EventRecord>,
+    /// There may be more events in the ring than were taken.
+    more_events: bool,
+    /// Records of the ring that were no events.
+    events_unread: u64,
     filesystems: Vec<(u32, Filesystem)>,
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     ticker: Option<Ticker>,
@@ -159,6 +166,8 @@ impl Measurement {
             first,
             ring,
             events: VecDeque::new(),
+            more_events: false,
+            events_unread: 0,
             filesystems: Vec::new(),
             logger,
             ticker: period.map(ticker),
@@ -200,10 +209,12 @@ impl Measurement {
         let mut module_ticker = ticker(MODULE_INTERVAL);
         loop {
             tokio::select! {
-                // In this order: what has happened is taken in before the end is.
-                biased;
                 ready = self.ring.readable_mut() => {
                     ready.context("failed to wait for events")?.clear_ready();
+                    let lines = self.take_events()?;
+                    output.write(&lines)?;
+                }
+                () = std::future::ready(()), if self.more_events => {
                     let lines = self.take_events()?;
                     output.write(&lines)?;
                 }
@@ -236,7 +247,7 @@ impl Measurement {
     }
 
     fn print_interval(&mut self, output: &mut Output) -> Result<()> {
-        let now = self.session.snapshot(0)?;
+        let now = self.session.snapshot(self.events_unread)?;
         let interval = Interval::between(&self.previous, &now, &self.path_names)?;
         self.previous = now;
         let mut text = String::new();
@@ -252,12 +263,21 @@ impl Measurement {
         output.write(&text)
     }
 
-    /// Takes all events out of the ring, keeps the newest, and returns lines for all if they are to be printed.
+    /// Takes events out of the ring, as many as it can hold, so that a flood does not keep the rest waiting; keeps the newest, and returns lines for all if they are to be printed.
     fn take_events(&mut self) -> Result<String> {
         let mut lines = String::new();
+        self.more_events = false;
+        let mut taken = 0;
         while let Some(raw) = next_event(self.ring.get_mut()) {
+            let Some(raw) = raw else {
+                self.events_unread += 1;
+                continue;
+            };
             let filesystem = self.filesystem(raw.slot)?;
-            let Some(record) = EventRecord::new(&raw, filesystem.as_ref(), &self.path_names) else { continue };
+            let Some(record) = EventRecord::new(&raw, filesystem.as_ref(), &self.path_names) else {
+                self.events_unread += 1;
+                continue;
+            };
             if self.print_events {
                 lines.push_str(&event::line(&record));
             }
@@ -265,6 +285,11 @@ impl Measurement {
                 self.events.pop_front();
             }
             self.events.push_back(record);
+            taken += 1;
+            if taken == EVENTS_AT_ONCE {
+                self.more_events = true;
+                break;
+            }
         }
         Ok(lines)
     }
@@ -287,8 +312,8 @@ impl Measurement {
     }
 
     fn finish(&mut self, output: &mut Output, as_json: bool) -> Result<()> {
-        let last = self.session.snapshot(0)?;
         let lines = self.take_events()?;
+        let last = self.session.snapshot(self.events_unread)?;
         output.write(&lines)?;
         self.pass_on_messages();
         let document = Report {
@@ -301,12 +326,12 @@ impl Measurement {
     }
 }
 
-fn next_event(ring: &mut RingBuf<MapData>) -> Option<Event> {
+/// The next record of the ring; the inner `None` is one that is too short for an event.
+fn next_event(ring: &mut RingBuf<MapData>) -> Option<Option<Event>> {
     let item = ring.next()?;
-    // A record of another size cannot come from our programs.
-    let bytes = item.first_chunk::<{ size_of::<Event>() }>()?;
+    let bytes = item.first_chunk::<{ size_of::<Event>() }>();
     // SAFETY: an event is made of integers, valid for every pattern of bits.
-    Some(unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() })
+    Some(bytes.map(|bytes| unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() }))
 }
 
 fn ticker(period: Duration) -> Ticker {
