@@ -33,6 +33,9 @@ exit $code
 offset=$(sed -n 's/^ *copy *generic_perform_write+\(0x[0-9a-f]*\) .*/\1/p' <<< "$sites" | head -n 1)
 echo "offset $offset"
 trace=/sys/kernel/tracing
+# Recording the names of tasks patches the scheduler, which an emulated processor has been seen to trip over.
+echo 0 > $trace/options/record-cmd
+echo 0 > $trace/options/record-tgid
 echo "p:other generic_perform_write+$offset" > $trace/kprobe_events
 echo 1 > $trace/events/kprobes/other/enable
 prefault doctor > doctor
