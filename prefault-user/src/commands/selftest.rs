@@ -112,37 +112,24 @@ impl Row {
     }
 }
 
-impl Row {
-    /// The line for writes of which none was counted.
-    fn unseen(&self, kind: &str) -> String {
-        let truth = Counts::of_truth(&self.truth);
-        format!(
-            "{:<34} {kind:<9} {:>7} {:>12} {:>7} {:>7}   {:>5}  NOT SEEN: no write path ran (uncached network mount, DAX), \
-             or none that is probed",
-            self.place, truth.calls, truth.bytes, truth.errors, truth.absent, self.lost
-        )
-    }
-}
-
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let truth = Counts::of_truth(&self.truth);
         let kind = format!("{:?}", self.truth.kind).to_lowercase();
         let verdict = match self.counted {
-            _ if self.is_exact() => "exact",
-            Counts { calls: 0, .. } => return writeln!(f, "{}", self.unseen(&kind)),
-            _ => "DIFFERS: counted",
+            _ if self.is_exact() => "exact".to_owned(),
+            Counts { calls: 0, .. } => {
+                "NOT SEEN: no write path ran (uncached network mount, DAX), or none that is probed".to_owned()
+            }
+            Counts { calls, bytes, errors, absent } => {
+                format!("DIFFERS: counted {calls} calls, {bytes} bytes, {errors} errors, {absent} absent")
+            }
         };
-        write!(
+        writeln!(
             f,
             "{:<34} {kind:<9} {:>7} {:>12} {:>7} {:>7}   {:>5}  {verdict}",
             self.place, truth.calls, truth.bytes, truth.errors, truth.absent, self.lost
-        )?;
-        if !self.is_exact() {
-            let Counts { calls, bytes, errors, absent } = self.counted;
-            write!(f, " {calls} calls, {bytes} bytes, {errors} errors, {absent} absent")?;
-        }
-        writeln!(f)
+        )
     }
 }
 
