@@ -8,15 +8,13 @@ use anyhow::{Result, bail};
 use crate::{
     dist, paths,
     tests::matrix::{
-        filesystems,
+        filesystems::{self, Group},
         kernels::{self, REFERENCE},
     },
     vm::{Machine, Outcome, Streams},
 };
 
 const LIMIT: Duration = Duration::from_secs(180);
-/// Shown in this order.
-const FILESYSTEMS: [&str; 4] = ["ext4", "xfs", "btrfs", "tmpfs"];
 
 const SCRIPT: &str = r#"
 echo '$ prefault doctor --dry-run'
@@ -52,7 +50,7 @@ pub fn run() -> Result<ExitCode> {
 
 fn script() -> Result<String> {
     let version = kernels::Facts::of(REFERENCE)?.version;
-    let shown = || filesystems::of(version).filter(|filesystem| FILESYSTEMS.contains(&filesystem.name));
+    let shown = || filesystems::of(Group::Core, version);
     let set_up: String = shown().map(|filesystem| filesystem.script(version)).collect();
     let directories: Vec<String> = shown().map(filesystems::Filesystem::directory).collect();
     Ok(format!("modprobe btrfs\nset -e\n{set_up}set +e\nDIRECTORIES={:?}\n{SCRIPT}", directories.join(" ")))

@@ -13,8 +13,8 @@ use crate::{paths, process, setup};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAM: &str = "prefault";
-/// Package and program: the tool, and what guests need to test it.
-const PROGRAMS: [(&str, &str); 2] = [("prefault-user", PROGRAM), ("xtask", "workload")];
+/// The tool, and what guests need to test it.
+const PROGRAMS: [&str; 2] = [PROGRAM, "workload"];
 
 /// Where the executable is put; guests have this directory on their path.
 #[must_use]
@@ -33,12 +33,13 @@ pub fn run() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--release", "--target", TARGET, "--target-dir"]).arg(paths::target("static"));
-    for (package, program) in PROGRAMS {
-        build.args(["--package", package, "--bin", program]);
+    build.args(["--package", "prefault-user", "--features", "workload"]);
+    for program in PROGRAMS {
+        build.args(["--bin", program]);
     }
     build.current_dir(paths::workspace());
     process::run_visibly(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-    for (_, program) in PROGRAMS {
+    for program in PROGRAMS {
         publish(program)?;
     }
     Ok(directory().join(PROGRAM))

@@ -27,7 +27,7 @@ use crate::{
 /// Name of the thread that writes: nothing else of this process is measured.
 const WRITER: &str = "prefault-writer";
 
-/// Writes of one kind to one folder. The largest kinds write 256 KiB at a time on average.
+/// Writes of one kind to one folder. No file becomes larger than 20 MiB.
 const WRITES: u64 = 200;
 
 /// Runs the self-test; the exit code is 1 if a count differs.
@@ -76,6 +76,7 @@ fn compare_all(args: &SelftestArgs) -> Result<u8> {
 /// What was written and what was counted.
 struct Row {
     place: String,
+    kind: Kind,
     truth: Truth,
     counted: Counts,
     lost: u64,
@@ -115,7 +116,7 @@ impl Row {
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let truth = Counts::of_truth(&self.truth);
-        let kind = format!("{:?}", self.truth.kind).to_lowercase();
+        let kind = format!("{:?}", self.kind).to_lowercase();
         let verdict = match self.counted {
             _ if self.is_exact() => "exact".to_owned(),
             Counts { calls: 0, .. } => {
@@ -139,6 +140,7 @@ fn compare(session: &Session, place: &Place, kind: Kind, seed: u64) -> Result<Ro
     let interval = difference(session, &before)?;
     Ok(Row {
         place: place.to_string(),
+        kind,
         truth,
         counted: Counts::of_interval(&interval),
         lost: interval.loss.entries().map(|entry| entry.count).sum(),

@@ -14,6 +14,8 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// # Errors
+    /// If the kernel has no memory to give.
     pub fn new(pages: usize) -> Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -24,18 +26,28 @@ impl Mapping {
         // A huge page would come back whole after one of its pages was dropped.
         // SAFETY: the mapping was just made with this size.
         let advised = unsafe { libc::madvise(start, pages * PAGE, libc::MADV_NOHUGEPAGE) };
-        ensure!(advised == 0, "failed to forbid huge pages: {}", io::Error::last_os_error());
+        // PREEMPT_RT kernels have no huge pages and do not know the advice.
+        let is_unknown = advised != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EINVAL);
+        ensure!(advised == 0 || is_unknown, "failed to forbid huge pages: {}", io::Error::last_os_error());
         // SAFETY: the mapping is this large and writable, and nobody else knows it.
         unsafe { slice::from_raw_parts_mut(mapping.start, pages * PAGE) }.fill(0x5a);
         Ok(mapping)
     }
 
+    /// Address of a page.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[must_use]
     pub fn page(&self, number: usize) -> *const u8 {
         assert!(number < self.pages, "there are {} pages", self.pages);
         self.start.wrapping_add(number * PAGE)
     }
 
     /// Makes a page not resident: the next access faults.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the page is resident all the same.
     pub fn drop_page(&self, number: usize) -> Result<()> {
         // SAFETY: the page is in the mapping, and its contents do not matter.
         let dropped = unsafe { libc::madvise(self.page(number).cast_mut().cast(), PAGE, libc::MADV_DONTNEED) };
@@ -53,6 +65,9 @@ impl Mapping {
     }
 
     /// Makes a page unreadable. It stays part of the mapping, so that no other one takes its place.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
     pub fn forbid_page(&self, number: usize) -> Result<()> {
         // SAFETY: the page is in the mapping and is not accessed any more but by the kernel.
         let hidden = unsafe { libc::mprotect(self.page(number).cast_mut().cast(), PAGE, libc::PROT_NONE) };

@@ -3,15 +3,12 @@
 //! Nothing here knows how the tool counts. The self-test runs these writes in the tool's own process, the tests of the
 //! project in another one.
 
-mod file;
-mod memory;
+pub mod file;
+pub mod memory;
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, ops::AddAssign, path::Path};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -36,49 +33,84 @@ pub enum Kind {
     Bad,
     /// 2 to 64 pages of which some, chosen at random, were dropped just before.
     Holes,
-    /// 1 byte to 1 MiB, the size chosen at random, from resident memory, to a random place.
+    /// 1 byte to 16 MiB, small sizes more often, from resident memory, to a random place.
     Sizes,
     /// 4 KiB appended (O_APPEND).
     Append,
 }
 
-/// What was done to one directory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Truth {
-    /// The directory.
-    pub directory: PathBuf,
-    /// What was written from.
-    pub kind: Kind,
     /// Calls of a write system call.
     pub writes: u64,
+    /// Those whose data came from the kernel's memory.
+    pub kernel_writes: u64,
     /// Bytes they returned.
     pub bytes: u64,
-    /// Calls that failed with EFAULT.
+    /// Calls that failed as they were meant to.
     pub errors: u64,
     /// Pages that were not resident when a write was to read them, and could be made so.
     pub absent_pages: u64,
 }
 
-/// Pages of the largest source.
-const MOST_PAGES: usize = 256;
+impl AddAssign for Truth {
+    fn add_assign(&mut self, other: Self) {
+        let Self { writes, kernel_writes, bytes, errors, absent_pages } = other;
+        self.writes += writes;
+        self.kernel_writes += kernel_writes;
+        self.bytes += bytes;
+        self.errors += errors;
+        self.absent_pages += absent_pages;
+    }
+}
 
-/// Does `count` writes of `kind` to a new file in `directory`, which is removed afterwards. `seed` decides everything
-/// that is random.
+impl Truth {
+    /// Takes in the result of a write that may fail only with `expected`, an `errno`.
+    ///
+    /// # Errors
+    /// The write's, if it is another one.
+    pub fn count(&mut self, result: io::Result<u64>, expected: libc::c_int) -> io::Result<()> {
+        self.writes += 1;
+        match result {
+            Ok(written) => self.bytes += written,
+            Err(error) if error.raw_os_error() == Some(expected) => self.errors += 1,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// Bits of the largest size.
+const MOST_BITS: usize = 24;
+/// Pages of the largest source of [`Kind::Holes`].
+const HOLES_PAGES: usize = 64;
+
+/// Does `count` writes of `kind` to a new file in `target`, which is removed afterwards, or to `target` itself if it is
+/// no directory. `seed` decides everything that is random.
 ///
 /// # Errors
-/// If the file cannot be made or a write fails with anything but EFAULT.
-pub fn write_all(kind: Kind, count: u64, seed: u64, directory: &Path) -> Result<Truth> {
-    let path = directory.join(format!(".prefault-workload-{}-{kind:?}", std::process::id()));
-    let file = File::create(&path, kind == Kind::Append)?;
-    let mut writer = Writer {
-        file,
-        source: Mapping::new(MOST_PAGES)?,
-        random: Random(seed),
-        truth: Truth { directory: directory.to_owned(), kind, writes: 0, bytes: 0, errors: 0, absent_pages: 0 },
+/// If the file cannot be opened or a write fails with anything but EFAULT.
+pub fn write_all(kind: Kind, count: u64, seed: u64, target: &Path) -> Result<Truth> {
+    let pages = match kind {
+        Kind::Sizes => (1 << MOST_BITS) / PAGE,
+        Kind::Holes => HOLES_PAGES,
+        _ => 2,
     };
-    let result = writer.write_all(kind, count);
-    std::fs::remove_file(&path)?;
-    result?;
+    let mut writer = Writer {
+        file: File::create(target, if kind == Kind::Append { libc::O_APPEND } else { 0 })?,
+        source: Mapping::new(pages)?,
+        random: Random(seed),
+        truth: Truth::default(),
+    };
+    if matches!(kind, Kind::Half | Kind::Bad) {
+        writer.source.forbid_page(1)?;
+    }
+    for number in 0..count {
+        let result = writer.write(kind, number)?;
+        let counted = writer.truth.count(result, libc::EFAULT);
+        counted.with_context(|| format!("failed to write to {}", target.display()))?;
+    }
     Ok(writer.truth)
 }
 
@@ -90,22 +122,6 @@ struct Writer {
 }
 
 impl Writer {
-    fn write_all(&mut self, kind: Kind, count: u64) -> Result<()> {
-        if matches!(kind, Kind::Half | Kind::Bad) {
-            self.source.forbid_page(1)?;
-        }
-        for number in 0..count {
-            let result = self.write(kind, number)?;
-            self.truth.writes += 1;
-            match result {
-                Ok(written) => self.truth.bytes += written,
-                Err(error) if error.raw_os_error() == Some(libc::EFAULT) => self.truth.errors += 1,
-                Err(error) => bail!("failed to write to {}: {error}", self.truth.directory.display()),
-            }
-        }
-        Ok(())
-    }
-
     /// One write; the outer error means that the truth about it is not known.
     fn write(&mut self, kind: Kind, number: u64) -> Result<io::Result<u64>> {
         let position = number * 2 * PAGE as u64;
@@ -120,7 +136,7 @@ impl Writer {
             Kind::Half => self.file.write(self.source.page(0), 2 * PAGE, position),
             Kind::Bad => self.file.write(self.source.page(1), PAGE, position),
             Kind::Holes => {
-                let pages = 2 + self.random.below(63);
+                let pages = 2 + self.random.below(HOLES_PAGES - 1);
                 for page in 0..pages {
                     if self.random.below(3) == 0 {
                         self.source.drop_page(page)?;
@@ -131,9 +147,15 @@ impl Writer {
                 self.file.write(self.source.page(0), pages * PAGE, position)
             }
             Kind::Sizes => {
-                // As many small sizes as large ones: the number of bits is what is chosen.
-                let largest = 1 << self.random.below(MOST_PAGES.ilog2() as usize + 13);
-                let size = 1 + self.random.below(largest);
+                let size = match number {
+                    0 => 1 << MOST_BITS,
+                    1 => 1,
+                    // The number of bits is what is chosen, the lower of two, so that the sum stays small.
+                    _ => {
+                        let bits = [0; 2].map(|_| self.random.below(MOST_BITS + 1));
+                        1 + self.random.below(1 << bits[0].min(bits[1]))
+                    }
+                };
                 let position = self.random.below(1 << 22) as u64;
                 self.file.write(self.source.page(0), size, position)
             }
@@ -142,10 +164,11 @@ impl Writer {
 }
 
 /// xorshift64*: the same numbers for the same seed, on every machine.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
         self.0 |= u64::from(self.0 == 0);
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

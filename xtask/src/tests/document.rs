@@ -25,6 +25,8 @@ pub struct Document {
 pub struct Filesystem {
     pub fstype: String,
     pub device: String,
+    pub major: u32,
+    pub minor: u32,
     pub paths: Vec<Path>,
     pub write: Write,
     pub prefault: Prefault,
@@ -107,16 +109,25 @@ pub fn total(buckets: &[Bucket]) -> u64 {
 }
 
 impl Document {
-    /// The one filesystem of that type, and on that device if one is given.
+    /// The one filesystem of that type.
     ///
     /// # Errors
     /// When there is none, or more than one.
-    pub fn filesystem(&self, fstype: &str, device: Option<&str>) -> Result<&Filesystem> {
-        let is_wanted = |filesystem: &&Filesystem| {
-            filesystem.fstype == fstype && device.is_none_or(|device| filesystem.device == device)
-        };
-        let found: Vec<&Filesystem> = self.filesystems.iter().filter(is_wanted).collect();
-        ensure!(found.len() == 1, "{} filesystems {fstype} on {device:?} were counted, expected one", found.len());
+    pub fn filesystem(&self, fstype: &str) -> Result<&Filesystem> {
+        self.only(fstype, |_| true)
+    }
+
+    /// The one filesystem of that type for which `is_wanted`.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn only(&self, fstype: &str, is_wanted: impl Fn(&Filesystem) -> bool) -> Result<&Filesystem> {
+        let of_type = |filesystem: &&Filesystem| filesystem.fstype == fstype;
+        let found: Vec<&Filesystem> =
+            self.filesystems.iter().filter(of_type).filter(|filesystem| is_wanted(filesystem)).collect();
+        let all: Vec<String> =
+            self.filesystems.iter().map(|other| format!("{} on {}", other.fstype, other.device)).collect();
+        ensure!(found.len() == 1, "{} such {fstype} were counted, expected one of: {}", found.len(), all.join(", "));
         Ok(found[0])
     }
 

@@ -5,7 +5,8 @@ cd /share || exit
 # Only for mkfs.btrfs, which complains without it.
 modprobe btrfs
 for filesystem in filesystems/*; do
-    name=${filesystem##*-}
+    # Behind a number that puts them in order.
+    name=${filesystem#*/??-}
     if bash -e "$filesystem" > "$name.log" 2>&1; then
         echo "/mnt/$name" >> mounted
     fi

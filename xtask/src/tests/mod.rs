@@ -24,7 +24,7 @@ use self::{
     cases::{Boot, Context},
     guest::{Guest, Step},
     matrix::{
-        filesystems,
+        filesystems::{self, Group},
         kernels::{self, KERNELS},
     },
     report::{Report, say},
@@ -132,32 +132,40 @@ fn run_guest(guest: Guest, report: &Mutex<Report>) {
     }
 }
 
-/// One guest for each way of booting for which there are cases.
+/// One guest for each way of booting and each group of filesystems for which there are cases.
 fn guests_of(series: &str, update_golden: bool, report: &Report) -> Result<Vec<Guest>> {
     let context = Context { series: series.to_owned(), kernel: kernels::Facts::of(series)?, update_golden };
     let kernel: Series = series.parse()?;
     let mut guests = Vec::new();
     for boot in Boot::ALL {
-        let mut steps = if boot == Boot::Plain { matrix::steps(series, context.kernel) } else { Vec::new() };
-        steps.extend(cases::steps(&context, boot));
-        steps.push(kernel_log(series, boot));
-        steps.retain(|step| step.checks.iter().any(|(name, _)| report.wants(name)));
-        // A log is worth reading only after something has happened.
-        if steps.iter().all(|step| step.slug == KERNEL_LOG) {
-            continue;
+        for group in boot.groups() {
+            let mut steps = if boot == Boot::Plain { matrix::steps(&context, *group) } else { Vec::new() };
+            steps.extend(cases::steps(&context, boot, *group));
+            let name = guest_name(series, boot, *group);
+            steps.push(kernel_log(&name));
+            steps.retain(|step| step.checks.iter().any(|(name, _)| report.wants(name)));
+            // A log is worth reading only after something has happened.
+            if steps.iter().all(|step| step.slug == KERNEL_LOG) {
+                continue;
+            }
+            let memory_mib = group.memory_mib();
+            let machine = Machine { append: boot.append().to_owned(), memory_mib, ..Machine::new(kernel.clone()) };
+            let filesystems = filesystems::scripts(*group, context.kernel.version);
+            guests.push(Guest { machine, name, filesystems, steps });
         }
-        let name = if boot == Boot::Plain { series.to_owned() } else { format!("{series} {}", boot.append()) };
-        let machine = Machine { append: boot.append().to_owned(), ..Machine::new(kernel.clone()) };
-        guests.push(Guest { machine, name, filesystems: filesystems::scripts(context.kernel.version), steps });
     }
     Ok(guests)
+}
+
+fn guest_name(series: &str, boot: Boot, group: Group) -> String {
+    [series, boot.append(), group.name()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 const KERNEL_LOG: &str = "kernel-log";
 
 /// Whatever the cases did must not have made the kernel complain.
-fn kernel_log(series: &str, boot: Boot) -> Step {
-    let name = format!("{series} kernel log after {boot:?} boot has no complaint").to_lowercase();
+fn kernel_log(guest: &str) -> Step {
+    let name = format!("{guest} kernel log has no complaint");
     let judge: guest::Judge = Box::new(|said| {
         said.expect_code(0)?;
         let is_complaint =

@@ -12,12 +12,13 @@ const STAGE_2: &str = include_str!("guest/run.sh");
 /// What stands between the kernel and its root: the buses, the two kinds of device, and the two filesystems.
 const MODULES: [&str; 5] = ["virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay"];
 /// The applets the scripts use.
-const APPLETS: [&str; 13] = [
+const APPLETS: [&str; 14] = [
     "cat",
     "cp",
     "hostname",
     "ifconfig",
     "insmod",
+    "ln",
     "mkdir",
     "mount",
     "poweroff",

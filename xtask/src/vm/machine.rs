@@ -106,6 +106,7 @@ impl Machine {
             root: &root,
             tools: tools.exists().then_some(&*tools),
             initramfs: &run.initramfs,
+            scratch: &run.scratch,
             console: &run.console,
         };
         self.boot(&files, streams)
@@ -154,6 +155,7 @@ impl Machine {
 /// The files of one run. The console stays for a day, the rest is removed at the end.
 struct Run {
     initramfs: PathBuf,
+    scratch: PathBuf,
     console: PathBuf,
 }
 
@@ -166,7 +168,12 @@ impl Run {
         remove_old(&logs);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{}-{number}", kernel.release, process::id());
-        let run = Self { initramfs: runs.join(format!("{name}.cpio")), console: logs.join(format!("{name}.log")) };
+        let run = Self {
+            initramfs: runs.join(format!("{name}.cpio")),
+            scratch: runs.join(format!("{name}.scratch")),
+            console: logs.join(format!("{name}.log")),
+        };
+        paths::create_dir(&run.scratch)?;
         // A process number comes back; the log of its last owner does not belong to this run.
         paths::write(&run.console, "")?;
         Ok(run)
@@ -177,6 +184,7 @@ impl Drop for Run {
     fn drop(&mut self) {
         // Nothing is lost when it stays, and it is below `target`.
         let _ = fs::remove_file(&self.initramfs);
+        let _ = fs::remove_dir_all(&self.scratch);
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Files<'a> {
     pub tools: Option<&'a Path>,
     /// The archive the kernel starts from.
     pub initramfs: &'a Path,
+    /// A directory that the guest can mount for itself, under the tag `scratch`.
+    pub scratch: &'a Path,
     /// The file that receives the console.
     pub console: &'a Path,
 }
@@ -47,6 +49,7 @@ pub fn command(machine: &Machine, files: &Files<'_>, ports: &[UnixStream; 4]) ->
         command.args(["-device", &format!("virtserialport,nr={number},chardev=port{number}")]);
     }
     let mut directories = vec![("root", files.root, ",readonly=on"), ("kernel", &files.kernel.tree, ",readonly=on")];
+    directories.push(("scratch", files.scratch, ""));
     directories.extend(files.tools.map(|tools| ("tools", tools, ",readonly=on")));
     directories.extend(machine.share.as_deref().map(|share| ("share", share, "")));
     for (tag, path, mode) in directories {

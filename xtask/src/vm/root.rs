@@ -17,7 +17,7 @@ use crate::{
 
 const SUITE: &str = "trixie";
 /// What tests and people use in a guest; dependencies are added by apt.
-const PACKAGES: [&str; 30] = [
+const PACKAGES: [&str; 41] = [
     "base-files",
     "base-passwd",
     "bash",
@@ -31,26 +31,38 @@ const PACKAGES: [&str; 30] = [
     "diffutils",
     "dosfstools",
     "e2fsprogs",
+    "ecryptfs-utils",
     "exfatprogs",
     "f2fs-tools",
     "findutils",
+    "fuse-overlayfs",
     "gawk",
     "gfs2-utils",
     "grep",
     "hostname",
     "iproute2",
+    "jfsutils",
     "kmod",
+    "ksmbd-tools",
     "libc-bin",
     "mount",
+    "nfs-common",
+    "nfs-kernel-server",
+    "nilfs-tools",
     "ntfs-3g",
+    "ocfs2-tools",
     "procps",
+    "reiserfsprogs",
     "sed",
     "strace",
+    "udftools",
     "util-linux",
+    "util-linux-extra",
     "xfsprogs",
 ];
 /// Links that a package's scripts would make.
-const LINKS: [(&str, &str); 2] = [("usr/bin/awk", "gawk"), ("usr/bin/which", "which.debianutils")];
+const LINKS: [(&str, &str); 3] =
+    [("etc/mtab", "../proc/self/mounts"), ("usr/bin/awk", "gawk"), ("usr/bin/which", "which.debianutils")];
 /// Files that a package's scripts would copy.
 const COPIES: [(&str, &str); 2] =
     [("etc/passwd", "usr/share/base-passwd/passwd.master"), ("etc/group", "usr/share/base-passwd/group.master")];

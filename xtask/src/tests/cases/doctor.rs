@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Boot, Case, Context, Kernels};
+use super::{Boot, Case, Context, Group, Kernels};
 use crate::tests::{golden, guest::Said};
 
 pub const CASES: &[Case] = &[
@@ -10,6 +10,7 @@ pub const CASES: &[Case] = &[
         name: "doctor",
         kernels: Kernels::All,
         boot: Boot::Plain,
+        group: Group::Core,
         limit_seconds: 60,
         script: "prefault doctor\n",
         check: golden,
@@ -18,6 +19,7 @@ pub const CASES: &[Case] = &[
         name: "doctor only looking says the same",
         kernels: Kernels::Reference,
         boot: Boot::Plain,
+        group: Group::Core,
         limit_seconds: 60,
         script: "prefault doctor --dry-run\n",
         check: dry_run,

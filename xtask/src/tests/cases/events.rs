@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Boot, Case, Context, Kernels};
-use crate::{
-    tests::{
-        document::Document,
-        guest::Said,
-        matrix::{
-            expect::{self, PerWrite},
-            filesystems::FILESYSTEMS,
-        },
+use super::{Boot, Case, Context, Group, Kernels};
+use crate::tests::{
+    document::Document,
+    guest::Said,
+    matrix::{
+        expect::{self, PerWrite},
+        filesystems,
+        workloads::Kind,
     },
-    truth::Kind,
 };
 
 const N_WRITES: u64 = 20;
@@ -24,6 +22,7 @@ pub const CASES: &[Case] = &[
         name: "events as lines",
         kernels: Kernels::All,
         boot: Boot::Plain,
+        group: Group::Core,
         limit_seconds: 60,
         script: "prefault --events -- sh -c 'workload half --count 20 /mnt/tmpfs > truth'\n",
         check: lines,
@@ -32,17 +31,17 @@ pub const CASES: &[Case] = &[
         name: "events in the document",
         kernels: Kernels::All,
         boot: Boot::Plain,
+        group: Group::Core,
         limit_seconds: 60,
-        script:
-            "prefault --json -o counted.json -- sh -c 'echo $$ > pid; exec workload half --count 20 /mnt/tmpfs > truth'
-stat --format %i /mnt/tmpfs/workload-Half > inode\n",
+        script: "touch /mnt/tmpfs/file; stat --format %i /mnt/tmpfs/file > inode
+prefault --json -o counted.json -- sh -c 'echo $$ > pid; exec workload half --count 20 /mnt/tmpfs/file > truth'\n",
         check: document,
     },
 ];
 
 /// How often each kind of event happens per write of half a buffer to tmpfs.
 fn expected(context: &Context) -> Result<BTreeMap<String, u64>> {
-    let tmpfs = FILESYSTEMS.iter().find(|filesystem| filesystem.name == "tmpfs");
+    let tmpfs = filesystems::all().find(|filesystem| filesystem.name == "tmpfs");
     let family = tmpfs.and_then(|tmpfs| tmpfs.family(context.kernel));
     let per_write = family.and_then(|family| expect::per_write(family, context.kernel.version, Kind::Half));
     let PerWrite { failed, zero, partial, .. } = per_write.context("the table has no expectation for tmpfs")?;
@@ -72,8 +71,9 @@ fn document(said: &Said, context: &Context) -> Result<()> {
     for event in &document.events {
         *counts.entry(event.kind.clone()).or_default() += 1;
         let whose =
-            (u64::from(event.pid), u64::from(event.tid), event.comm.as_str(), event.fstype.as_str(), event.inode);
-        ensure!(whose == (pid, pid, "workload", "tmpfs", inode), "event of another task or file: {event:?}");
+            (u64::from(event.pid), event.tid > event.pid, event.comm.as_str(), event.fstype.as_str(), event.inode);
+        // The workload writes in a thread.
+        ensure!(whose == (pid, true, "workload", "tmpfs", inode), "event of another task or file: {event:?}");
         ensure!(event.path == "generic_perform_write", "{event:?}");
         ensure!(event.done < event.asked && event.asked <= 2 * PAGE, "{event:?}");
         // The writes are two pages apart; the second page is the one that is missing.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Boot, Case, Context, Kernels, expect_parts};
+use super::{Boot, Case, Context, Group, Kernels, expect_parts};
 use crate::{
     tests::{document::Document, guest::Said},
     truth::Truth,
@@ -13,6 +13,7 @@ pub const CASES: &[Case] = &[
         name: "bpftrace counts the same",
         kernels: Kernels::Reference,
         boot: Boot::Plain,
+        group: Group::Core,
         limit_seconds: 150,
         script: r#"bpftrace -e 'kprobe:generic_perform_write /comm == "workload"/ { @writes = count(); }' > bpftrace 2>&1 &
 until grep -q Attach bpftrace; do sleep 0.2; done
@@ -28,6 +29,7 @@ exit $code
         name: "another probe at the same call",
         kernels: Kernels::All,
         boot: Boot::Plain,
+        group: Group::Core,
         limit_seconds: 90,
         script: r#"sites=$(prefault doctor --dry-run)
 offset=$(sed -n 's/^ *copy *generic_perform_write+\(0x[0-9a-f]*\) .*/\1/p' <<< "$sites" | head -n 1)
@@ -53,6 +55,7 @@ exit $code
         name: "two at once count the same",
         kernels: Kernels::Reference,
         boot: Boot::Plain,
+        group: Group::Core,
         limit_seconds: 120,
         script: "prefault --json -o outer.json -- prefault --json -o counted.json -- workload absent /mnt/ext4 /mnt/tmpfs > truth\n",
         check: |said, _| {
@@ -68,8 +71,8 @@ fn exact(said: &Said, name: &str) -> Result<()> {
     let document: Document = said.json(name)?;
     for line in said.file("truth")?.lines() {
         let truth: Truth = serde_json::from_str(line).context("failed to read what the workload said")?;
-        let fstype = truth.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let counted = document.filesystem(&fstype, None)?;
+        let fstype = truth.target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let counted = document.filesystem(&fstype)?;
         let is = (counted.write.calls, counted.write.bytes, counted.prefault.calls, counted.copy.calls);
         ensure!((is.0, is.1) == (truth.writes, truth.bytes), "{name}: {fstype} is {is:?}, expected {truth:?}");
         ensure!(is.3 >= truth.writes, "{name}: {} copies on {fstype}, expected {}", is.3, truth.writes);

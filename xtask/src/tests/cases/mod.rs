@@ -14,7 +14,10 @@ use anyhow::{Result, ensure};
 
 use super::{
     guest::{Said, Step},
-    matrix::kernels::{Facts, REFERENCE},
+    matrix::{
+        filesystems::Group,
+        kernels::{Facts, REFERENCE},
+    },
 };
 
 const PRELUDE: &str = include_str!("prelude.sh");
@@ -52,6 +55,12 @@ impl Boot {
             Self::Integrity => "lockdown=integrity",
         }
     }
+
+    /// Groups of filesystems that are tested with it.
+    #[must_use]
+    pub fn groups(self) -> &'static [Group] {
+        if self == Self::Plain { &Group::ALL } else { &[Group::Core] }
+    }
 }
 
 /// The run a case is judged in.
@@ -70,6 +79,7 @@ pub struct Case {
     name: &'static str,
     kernels: Kernels,
     boot: Boot,
+    group: Group,
     limit_seconds: u64,
     script: &'static str,
     check: fn(&Said, &Context) -> Result<()>,
@@ -81,10 +91,12 @@ fn all() -> impl Iterator<Item = &'static Case> {
         .flatten()
 }
 
-/// The cases for one boot of one kernel, one step each.
+/// The cases for one boot of one kernel with one group of filesystems, one step each.
 #[must_use]
-pub fn steps(context: &Context, boot: Boot) -> Vec<Step> {
-    let is_wanted = |case: &&Case| case.boot == boot && (case.kernels == Kernels::All || context.series == REFERENCE);
+pub fn steps(context: &Context, boot: Boot, group: Group) -> Vec<Step> {
+    let is_wanted = |case: &&Case| {
+        case.boot == boot && case.group == group && (case.kernels == Kernels::All || context.series == REFERENCE)
+    };
     let step = |case: &'static Case| {
         let (name, context) = (format!("{} {}", context.series, case.name), context.clone());
         Step {
@@ -146,7 +158,7 @@ mod tests {
             update_golden: false,
         };
         for boot in Boot::ALL {
-            assert!(!steps(&context, boot).is_empty(), "{boot:?}");
+            assert!(!steps(&context, boot, Group::Core).is_empty(), "{boot:?}");
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Boot, Case, Context, Kernels, expect_parts, expect_refusal};
+use super::{Boot, Case, Context, Group, Kernels, expect_parts, expect_refusal};
 use crate::tests::guest::Said;
 
 const fn case(name: &'static str, boot: Boot, script: &'static str, check: fn(&Said, &Context) -> Result<()>) -> Case {
-    Case { name, kernels: Kernels::Reference, boot, limit_seconds: 60, script, check }
+    Case { name, kernels: Kernels::Reference, boot, group: Group::Core, limit_seconds: 60, script, check }
 }
 
 pub const CASES: &[Case] = &[
@@ -99,7 +99,7 @@ unshare --mount sh -c 'mount --bind /dev/null /proc/kcore && exec prefault docto
         |said, _| {
             said.expect_code(0)?;
             let document: crate::tests::document::Document = said.json("counted.json")?;
-            ensure!(document.filesystem("tmpfs", None)?.write.calls == 100, "not all writes were counted");
+            ensure!(document.filesystem("tmpfs")?.write.calls == 100, "not all writes were counted");
             document.expect_no_loss()
         },
     ),

@@ -1,10 +1,57 @@
 //! The filesystems of the matrix: how each is made and mounted, what the tool is to call it, and how its write path behaves
 //! from which kernel on. One entry adds one to every kernel and workload.
 
+mod core;
+mod further;
+
 use super::{
     families::Family,
     kernels::{Facts, Span, Version},
+    workloads::Kind,
 };
+
+/// Filesystems that are tested in one guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// The four that every case can use.
+    Core,
+    /// All others.
+    Further,
+}
+
+impl Group {
+    /// All.
+    pub const ALL: [Self; 2] = [Self::Core, Self::Further];
+
+    /// What cases of its guest are called, if they need to be told apart.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Core => "",
+            Self::Further => "further filesystems",
+        }
+    }
+
+    /// Memory of its guest, in which the disks are.
+    #[must_use]
+    pub fn memory_mib(self) -> u32 {
+        match self {
+            Self::Core => 2048,
+            Self::Further => 4096,
+        }
+    }
+}
+
+/// Which device the tool is to report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The ram disk it is made on.
+    Disk,
+    /// One of that name.
+    Named(&'static str),
+    /// The one that the mount has, whatever its number.
+    OfMount,
+}
 
 /// A filesystem on a mount of its own.
 #[derive(Debug)]
@@ -13,59 +60,26 @@ pub struct Filesystem {
     pub name: &'static str,
     /// What the tool reports.
     pub fstype: &'static str,
+    /// Where it is tested.
+    pub group: Group,
     /// Kernels that have it.
     pub kernels: Span,
     /// How it is made on `$DEVICE`, a ram disk; without any it needs no device.
     pub mkfs: &'static [(Span, &'static str)],
     /// How it is mounted on `$DIRECTORY`.
     pub mount: &'static str,
-    /// How its write path behaves.
+    /// Which device the tool reports.
+    pub device: Device,
+    /// How its write path behaves; where nothing is said, only what the workload knows is compared.
     pub families: &'static [(Span, Family)],
+    /// Workloads that it cannot take.
+    pub lacks: &'static [Kind],
 }
 
 /// All of them.
-pub const FILESYSTEMS: [Filesystem; 4] = [
-    Filesystem {
-        name: "ext4",
-        fstype: "ext4",
-        kernels: Span::ANY,
-        mkfs: &[(Span::ANY, "mkfs.ext4 -q $DEVICE")],
-        mount: "mount -t ext4 $DEVICE $DIRECTORY",
-        // Since 6.16 regular files have large folios ("ext4: enable large folio for regular file").
-        families: &[(Span::before((6, 16)), Family::Pages), (Span::since((6, 16)), Family::Folios)],
-    },
-    Filesystem {
-        name: "xfs",
-        fstype: "xfs",
-        kernels: Span::ANY,
-        // 5.10 mounts none with the features that mkfs.xfs has since turned on by default.
-        mkfs: &[
-            (
-                Span::before((6, 1)),
-                "mkfs.xfs -q -m bigtime=0,inobtcount=0,rmapbt=0 -i nrext64=0,exchange=0 -n parent=0 $DEVICE",
-            ),
-            (Span::since((6, 1)), "mkfs.xfs -q $DEVICE"),
-        ],
-        mount: "mount -t xfs $DEVICE $DIRECTORY",
-        families: &[(Span::ANY, Family::Iomap)],
-    },
-    Filesystem {
-        name: "btrfs",
-        fstype: "btrfs",
-        kernels: Span::ANY,
-        mkfs: &[(Span::ANY, "mkfs.btrfs -q $DEVICE")],
-        mount: "mount -t btrfs $DEVICE $DIRECTORY",
-        families: &[(Span::ANY, Family::Btrfs)],
-    },
-    Filesystem {
-        name: "tmpfs",
-        fstype: "tmpfs",
-        kernels: Span::ANY,
-        mkfs: &[],
-        mount: "mount -t tmpfs none $DIRECTORY",
-        families: &[(Span::before((6, 11)), Family::Pages), (Span::since((6, 11)), Family::Shmem)],
-    },
-];
+pub fn all() -> impl Iterator<Item = &'static Filesystem> {
+    core::FILESYSTEMS.iter().chain(&further::FILESYSTEMS)
+}
 
 /// KiB of each ram disk; it takes memory only for what is written to it.
 const DISK_KIB: u32 = 400_000;
@@ -78,11 +92,19 @@ impl Filesystem {
         Some(if kernel.large_folios { *family } else { family.without_large_folios() })
     }
 
-    /// The device the tool is to name, if there is one.
+    /// The name of the device that the tool is to report, if it has one.
     #[must_use]
-    pub fn device(&self) -> Option<String> {
-        let position =
-            FILESYSTEMS.iter().filter(|other| !other.mkfs.is_empty()).position(|other| other.name == self.name);
+    pub fn device_name(&self) -> Option<String> {
+        match self.device {
+            Device::Disk => self.disk(),
+            Device::Named(name) => Some(name.to_owned()),
+            Device::OfMount => None,
+        }
+    }
+
+    /// The ram disk it is made on, if it needs one.
+    fn disk(&self) -> Option<String> {
+        let position = of_disks(self.group).position(|other| other.name == self.name);
         position.map(|number| format!("ram{number}"))
     }
 
@@ -96,8 +118,8 @@ impl Filesystem {
     #[must_use]
     pub fn script(&self, version: Version) -> String {
         let mut script = format!("DIRECTORY={}\nmkdir -p $DIRECTORY\n", self.directory());
-        if let Some(device) = self.device() {
-            let n_devices = FILESYSTEMS.iter().filter(|other| !other.mkfs.is_empty()).count();
+        if let Some(device) = self.disk() {
+            let n_devices = of_disks(self.group).count();
             script.push_str(&format!("DEVICE=/dev/{device}\nmodprobe brd rd_nr={n_devices} rd_size={DISK_KIB}\n"));
         }
         for (_, mkfs) in self.mkfs.iter().filter(|(span, _)| span.contains(version)) {
@@ -107,15 +129,19 @@ impl Filesystem {
     }
 }
 
-/// Names and scripts of the filesystems that kernel has.
+/// Names and scripts of the filesystems of a group that kernel has.
 #[must_use]
-pub fn scripts(version: Version) -> Vec<(String, String)> {
-    of(version).map(|filesystem| (filesystem.name.to_owned(), filesystem.script(version))).collect()
+pub fn scripts(group: Group, version: Version) -> Vec<(String, String)> {
+    of(group, version).map(|filesystem| (filesystem.name.to_owned(), filesystem.script(version))).collect()
 }
 
-/// The filesystems that kernel has.
-pub fn of(version: Version) -> impl Iterator<Item = &'static Filesystem> {
-    FILESYSTEMS.iter().filter(move |filesystem| filesystem.kernels.contains(version))
+/// The filesystems of a group that kernel has.
+pub fn of(group: Group, version: Version) -> impl Iterator<Item = &'static Filesystem> {
+    all().filter(move |filesystem| filesystem.group == group && filesystem.kernels.contains(version))
+}
+
+fn of_disks(group: Group) -> impl Iterator<Item = &'static Filesystem> {
+    all().filter(move |filesystem| filesystem.group == group && !filesystem.mkfs.is_empty())
 }
 
 #[cfg(test)]
@@ -127,10 +153,10 @@ mod tests {
     fn every_kernel_has_one_family_and_one_way_to_make_each() {
         for kernel in &KERNELS {
             let version = Facts::of(kernel.series).expect("it is well formed").version;
-            for filesystem in of(version) {
+            for filesystem in Group::ALL.into_iter().flat_map(|group| of(group, version)) {
                 let n_families = filesystem.families.iter().filter(|(span, _)| span.contains(version)).count();
                 let n_ways = filesystem.mkfs.iter().filter(|(span, _)| span.contains(version)).count();
-                assert_eq!(n_families, 1, "{} on {}", filesystem.name, kernel.series);
+                assert_eq!(n_families, filesystem.families.len().min(1), "{} on {}", filesystem.name, kernel.series);
                 assert_eq!(n_ways, filesystem.mkfs.len().min(1), "{} on {}", filesystem.name, kernel.series);
             }
         }
@@ -138,10 +164,12 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_devices_are_numbered() {
-        let names: std::collections::HashSet<&str> = FILESYSTEMS.iter().map(|filesystem| filesystem.name).collect();
-        assert_eq!(names.len(), FILESYSTEMS.len());
-        let devices: Vec<String> = FILESYSTEMS.iter().filter_map(Filesystem::device).collect();
-        let numbered: Vec<String> = (0..devices.len()).map(|number| format!("ram{number}")).collect();
-        assert_eq!(devices, numbered);
+        let names: std::collections::HashSet<&str> = all().map(|filesystem| filesystem.name).collect();
+        assert_eq!(names.len(), all().count());
+        for group in Group::ALL {
+            let disks: Vec<String> = of_disks(group).filter_map(Filesystem::disk).collect();
+            let numbered: Vec<String> = (0..disks.len()).map(|number| format!("ram{number}")).collect();
+            assert_eq!(disks, numbered);
+        }
     }
 }

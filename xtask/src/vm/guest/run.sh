@@ -10,6 +10,7 @@ export PATH=$lab/bin HOME=/root LANG=C.UTF-8
 cd /root || exit
 
 mkdir -p /dev/pts /dev/shm /opt/prefault /share
+ln -s /proc/self/fd /dev/fd
 mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mount -t tmpfs -o mode=1777 tmpfs /tmp
