@@ -136,7 +136,7 @@ fn returning<'a>(context: *mut TaskContext, operation: Pending) -> Option<(&'a m
 
 /// Counts the return that was not seen, if an operation is still pending.
 #[inline(always)]
-fn lose_pending(context: &mut TaskContext) {
+pub fn lose_pending(context: &mut TaskContext) {
     if context.pending == Pending::Nothing as u32 {
         return;
     }

@@ -7,11 +7,12 @@ use prefault_ebpf::{
 };
 
 use crate::{
-    context::{Frame, MAX_DEPTH, Pending, TaskContext, frame_at, frame_flag},
+    context::{Frame, MAX_DEPTH, TaskContext, frame_at, frame_flag},
     filters::measures_task,
     loss::{add_preemptible, lose},
     maps::{LEDGERS, PATH_LEDGERS},
     memory::{Arguments, Memory, is_direct, target_of},
+    operation::lose_pending,
     slots::slot_of,
     tasks::{CONTEXTS, current_task},
 };
@@ -114,18 +115,22 @@ fn drop_stale_frames<C: EbpfContext>(ctx: &C, context: *mut TaskContext, stack: 
             }
             lose_frame(top);
             (*context).depth = depth - 1;
-            (*context).pending = Pending::Nothing as u32;
+            lose_pending(&mut *context);
         }
         warn!(ctx, "the return of a write path was not seen");
     }
 }
 
+/// Counts the writes of a frame whose return was not seen. A path that copies was a write by itself; what ran inside of it
+/// may have been one of a later call, which the stale frame took in. A path around another one is the write inside of it.
 #[inline(always)]
 unsafe fn lose_frame(frame: *mut Frame) {
     // SAFETY: the caller passes an initialised frame.
-    let (flags, inner_writes) = unsafe { ((*frame).flags, (*frame).inner_writes) };
+    let (flags, inner_writes) = unsafe { ((*frame).flags, u64::from((*frame).inner_writes)) };
     if flags & frame_flag::INNER == 0 && flags & frame_flag::BUFFERED != 0 {
-        lose(Loss::WriteLeave, 1 + u64::from(inner_writes));
+        let n_writes =
+            if flags & frame_flag::COPIES == 0 && inner_writes > 0 { inner_writes } else { 1 + inner_writes };
+        lose(Loss::WriteLeave, n_writes);
     }
 }
 
@@ -145,7 +150,7 @@ pub fn leave(cookie: u64, result: i64) {
     match pop(context, cookie) {
         // SAFETY: the frame is in this task's context and was initialised by `enter`.
         Some(frame) => count(context, unsafe { &mut *frame }, result, now),
-        None if cookie & COOKIE_COPIES != 0 && measures_task() => lose(Loss::WriteEnter, 1),
+        None if cookie & COOKIE_COPIES != 0 => take_in_unseen(context, result),
         None => {}
     }
     CONTEXTS.release(task);
@@ -183,30 +188,66 @@ fn count(context: *mut TaskContext, frame: &mut Frame, result: i64, now: u64) {
     }
 }
 
-/// Pops the frame of the path in `cookie` and those above it, whose returns were not seen.
+/// Pops the frame of the path in `cookie` and those above it, whose returns were not seen. If the path's entry was not seen,
+/// the frames of others stay as they are.
 #[inline(always)]
 fn pop(context: *mut TaskContext, cookie: u64) -> Option<*mut Frame> {
-    for _ in 0..MAX_DEPTH {
-        // SAFETY: the context belongs to this task, and frames below `depth` are initialised.
-        unsafe {
+    // SAFETY: the context belongs to this task, and frames below `depth` are initialised.
+    unsafe {
+        lose_pending(&mut *context);
+        if !has_frame_of(context, cookie) {
+            return None;
+        }
+        for _ in 0..MAX_DEPTH {
             if (*context).depth == 0 {
                 return None;
             }
             (*context).depth -= 1;
-            if (*context).pending != Pending::Nothing as u32 {
-                let loss =
-                    if (*context).pending == Pending::Prefault as u32 { Loss::PrefaultEnd } else { Loss::CopyEnd };
-                lose(loss, 1);
-                (*context).pending = Pending::Nothing as u32;
-            }
             let top = frame_at(context, (*context).depth);
             if (*top).path == cookie as u32 || cookie == COOKIE_OF_LAST_ENTRY {
                 return Some(top);
             }
-            lose_frame(top);
+            if (*top).flags & frame_flag::INNER != 0 {
+                merge(&mut *frame_at(context, (*context).depth.wrapping_sub(1)), &*top, (*top).copied);
+            } else {
+                lose_frame(top);
+            }
         }
     }
     None
+}
+
+#[inline(always)]
+unsafe fn has_frame_of(context: *mut TaskContext, cookie: u64) -> bool {
+    // SAFETY: the caller's context belongs to this task.
+    let depth = unsafe { (*context).depth };
+    let mut found = cookie == COOKIE_OF_LAST_ENTRY && depth > 0;
+    for index in 0..MAX_DEPTH as u32 {
+        // SAFETY: frames below `depth` are initialised, and the others are part of the context.
+        found |= index < depth && unsafe { (*frame_at(context, index)).path } == cookie as u32;
+    }
+    found
+}
+
+/// A path that copies returns `result`, but its entry was not seen: it is the write of the path around it if there is one
+/// that does not copy, whose frame has counted its operations; else it is lost.
+#[inline(always)]
+fn take_in_unseen(context: *mut TaskContext, result: i64) {
+    // SAFETY: the context belongs to this task, and frames below `depth` are initialised.
+    unsafe {
+        if (*context).depth > 0 {
+            let top = frame_at(context, (*context).depth - 1);
+            if (*top).flags & frame_flag::COPIES == 0 {
+                (*top).inner_bytes += result.max(0) as u64;
+                (*top).inner_writes += 1;
+                (*top).flags |= frame_flag::BUFFERED;
+                return;
+            }
+        }
+    }
+    if measures_task() {
+        lose(Loss::WriteEnter, 1);
+    }
 }
 
 /// Makes an inner frame's work part of the frame that called it.

@@ -223,3 +223,20 @@ fn what_a_kernel_lacks_is_named() {
     no_enumerator.types.enumerators.clear();
     assert_eq!(plan_error(no_enumerator), PlanError::NoIterTypes);
 }
+
+#[test]
+fn functions_of_one_name_in_two_modules_are_two_paths() {
+    let (here, there) = ("f2fs_file_write_iter", "gfs2_file_write_iter");
+    let mut facts = facts(RELEASE);
+    for line in &mut facts.symbols {
+        *line = line.replace(&format!(" {there}\t"), &format!(" {here}\t"));
+    }
+    let parameter = facts.types.parameters.remove(&format!("gfs2:{there}")).expect("its type was saved");
+    facts.types.parameters.insert(format!("gfs2:{here}"), parameter);
+    let plan = plan_of(&facts);
+    let paths: Vec<_> = plan.paths.iter().filter(|planned| planned.path.function == here).collect();
+    let modules: Vec<_> = paths.iter().filter_map(|planned| planned.path.module.as_deref()).collect();
+    assert!(modules.len() == 2 && modules.contains(&"f2fs") && modules.contains(&"gfs2"), "{modules:?}");
+    assert_ne!(paths[0].path.address, paths[1].path.address);
+    assert!(paths.iter().all(|planned| planned.mechanism.is_ok()), "{paths:?}");
+}

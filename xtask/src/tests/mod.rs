@@ -137,9 +137,9 @@ fn guests_of(series: &str, update_golden: bool, report: &Report) -> Result<Vec<G
     let context = Context { series: series.to_owned(), kernel: kernels::Facts::of(series)?, update_golden };
     let kernel: Series = series.parse()?;
     let mut guests = Vec::new();
-    for boot in Boot::ALL {
+    for boot in Boot::ALL.into_iter().filter(|boot| boot.is_for(series, context.kernel.version)) {
         for group in boot.groups() {
-            let mut steps = if boot == Boot::Plain { matrix::steps(&context, *group) } else { Vec::new() };
+            let mut steps = matrix::steps(&context, boot, *group);
             steps.extend(cases::steps(&context, boot, *group));
             let name = guest_name(series, boot, *group);
             steps.push(kernel_log(&name));
@@ -149,7 +149,8 @@ fn guests_of(series: &str, update_golden: bool, report: &Report) -> Result<Vec<G
                 continue;
             }
             let memory_mib = group.memory_mib();
-            let machine = Machine { append: boot.append().to_owned(), memory_mib, ..Machine::new(kernel.clone()) };
+            let (append, cpu) = (boot.append().to_owned(), boot.cpu().to_owned());
+            let machine = Machine { append, cpu, memory_mib, ..Machine::new(kernel.clone()) };
             let filesystems = filesystems::scripts(*group, context.kernel.version);
             guests.push(Guest { machine, name, filesystems, steps });
         }

@@ -1,12 +1,9 @@
 //! The tool beside others: an independent one counts the same, and another one's probe in the same place does no harm.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
-use super::{Boot, Case, Context, Group, Kernels, expect_parts};
-use crate::{
-    tests::{document::Document, guest::Said},
-    truth::Truth,
-};
+use super::{Boot, Case, Context, Group, Kernels, expect_parts, truths};
+use crate::tests::{document::Document, guest::Said};
 
 pub const CASES: &[Case] = &[
     Case {
@@ -69,8 +66,7 @@ exit $code
 /// Writes of ext4 and tmpfs in the document are those of the workload.
 fn exact(said: &Said, name: &str) -> Result<()> {
     let document: Document = said.json(name)?;
-    for line in said.file("truth")?.lines() {
-        let truth: Truth = serde_json::from_str(line).context("failed to read what the workload said")?;
+    for truth in truths(said)? {
         let fstype = truth.target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let counted = document.filesystem(&fstype)?;
         let is = (counted.write.calls, counted.write.bytes, counted.prefault.calls, counted.copy.calls);

@@ -73,7 +73,7 @@ pub struct Filesystem {
     /// How its write path behaves; where nothing is said, only what the workload knows is compared.
     pub families: &'static [(Span, Family)],
     /// Workloads that it cannot take.
-    pub lacks: &'static [Kind],
+    pub lacks: &'static [(Span, Kind)],
 }
 
 /// All of them.

@@ -1,6 +1,9 @@
 //! The workloads of the matrix. One entry adds one to every kernel and filesystem.
 
-use super::filesystems::{Filesystem, Group};
+use super::{
+    filesystems::{Filesystem, Group},
+    kernels::{Span, Version},
+};
 
 /// Kinds of writes, as the workload knows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +105,12 @@ pub const WORKLOADS: [Workload; 14] = [
 ];
 
 impl Workload {
-    /// Writes to that filesystem; none if it is not done there.
+    /// Writes to that filesystem on that kernel; none if it is not done there.
     #[must_use]
-    pub fn n_writes(&self, filesystem: &Filesystem) -> u64 {
+    pub fn n_writes(&self, filesystem: &Filesystem, version: Version) -> u64 {
+        let lacks = |(span, kind): &(Span, Kind)| span.contains(version) && *kind == self.kind;
         let is_left_out =
-            filesystem.lacks.contains(&self.kind) || !(self.only.is_empty() || self.only.contains(&filesystem.name));
+            filesystem.lacks.iter().any(lacks) || !(self.only.is_empty() || self.only.contains(&filesystem.name));
         match filesystem.group {
             _ if is_left_out => 0,
             Group::Core => self.on_core,

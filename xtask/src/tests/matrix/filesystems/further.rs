@@ -22,7 +22,8 @@ const fn on_disk(name: &'static str, mkfs: &'static [(Span, &'static str)], moun
 /// All of them.
 pub(super) const FILESYSTEMS: [Filesystem; 28] = [
     Filesystem {
-        families: PAGES,
+        // Seen on 7.3 and not on 6.18.
+        families: &[(Span::before((7, 3)), Family::Pages), (Span::since((7, 3)), Family::Folios)],
         ..on_disk("ext2", &[(Span::ANY, "mkfs.ext2 -q $DEVICE")], "mount -t ext2 $DEVICE $DIRECTORY")
     },
     on_disk("ext3", &[(Span::ANY, "mkfs.ext3 -q $DEVICE")], "mount -t ext3 $DEVICE $DIRECTORY"),
@@ -58,8 +59,12 @@ mkfs.ext4 -q /srv/loop/image; modprobe loop; losetup /dev/loop0 /srv/loop/image;
     // No filesystem: the device itself.
     Filesystem {
         fstype: "bdev",
-        families: &[(Span::before((6, 6)), Family::Pages), (Span::since((6, 6)), Family::IomapPages)],
-        lacks: &[Kind::Append],
+        families: &[
+            (Span::before((6, 6)), Family::Pages),
+            (Span::between((6, 6), (7, 3)), Family::IomapPages),
+            (Span::since((7, 3)), Family::Iomap),
+        ],
+        lacks: &[(Span::ANY, Kind::Append)],
         ..on_disk("bdev", &[(Span::ANY, "true")], "rmdir $DIRECTORY; ln -s $DEVICE $DIRECTORY")
     },
     Filesystem {
@@ -84,7 +89,8 @@ mkfs.ext4 -q /srv/loop/image; modprobe loop; losetup /dev/loop0 /srv/loop/image;
         ..on_disk("vfat", &[(Span::ANY, "mkfs.vfat $DEVICE")], "mount -t vfat $DEVICE $DIRECTORY")
     },
     Filesystem {
-        families: PAGES,
+        // Seen on 7.3 and not on 6.18.
+        families: &[(Span::before((7, 3)), Family::Pages), (Span::since((7, 3)), Family::IomapPages)],
         ..on_disk("exfat", &[(Span::ANY, "mkfs.exfat $DEVICE")], "mount -t exfat $DEVICE $DIRECTORY")
     },
     Filesystem {
@@ -105,10 +111,14 @@ mkfs.ext4 -q /srv/loop/image; modprobe loop; losetup /dev/loop0 /srv/loop/image;
     },
     on_disk(
         "gfs2",
-        &[(Span::ANY, "mkfs.gfs2 -q -O -p lock_nolock -j 1 -J 32 $DEVICE")],
+        &[(Span::ANY, "mkfs.gfs2 -q -O -o format=1801 -p lock_nolock -j 1 -J 32 $DEVICE")],
         "mount -t gfs2 -o lockproto=lock_nolock $DEVICE $DIRECTORY",
     ),
-    on_disk("ocfs2", &[(Span::ANY, "mkfs.ocfs2 -q -M local $DEVICE")], "mount -i -t ocfs2 $DEVICE $DIRECTORY"),
+    on_disk(
+        "ocfs2",
+        &[(Span::ANY, "mkfs.ocfs2 -q -M local $DEVICE")],
+        "mount -i -t ocfs2 -o heartbeat=none $DEVICE $DIRECTORY",
+    ),
     Filesystem {
         families: PAGES,
         ..on_disk("jfs", &[(Span::ANY, "mkfs.jfs -q $DEVICE")], "mount -t jfs $DEVICE $DIRECTORY")
@@ -120,11 +130,12 @@ mkfs.ext4 -q /srv/loop/image; modprobe loop; losetup /dev/loop0 /srv/loop/image;
     },
     Filesystem {
         families: PAGES,
+        lacks: &[(Span::before((6, 1)), Kind::Splice)],
         ..on_disk("udf", &[(Span::ANY, "mkudffs --blocksize 512 $DEVICE")], "mount -t udf $DEVICE $DIRECTORY")
     },
     Filesystem {
         families: PAGES,
-        lacks: &[Kind::Splice],
+        lacks: &[(Span::ANY, Kind::Splice)],
         ..on_disk("minix", &[(Span::ANY, "mkfs.minix -3 $DEVICE")], "mount -t minix $DEVICE $DIRECTORY")
     },
     Filesystem {
@@ -134,6 +145,7 @@ mkfs.ext4 -q /srv/loop/image; modprobe loop; losetup /dev/loop0 /srv/loop/image;
     Filesystem { device: Device::OfMount, families: PAGES, ..on_disk("ramfs", &[], "mount -t ramfs none $DIRECTORY") },
     Filesystem {
         device: Device::OfMount,
+        lacks: &[(Span::ANY, Kind::Splice)],
         ..on_disk(
             "ecryptfs",
             &[(Span::ANY, "mkfs.ext4 -q $DEVICE")],
@@ -171,13 +183,15 @@ fuse-overlayfs -o lowerdir=lower,upperdir=upper,workdir=work,writeback=1 $DIRECT
             "nfs",
             &[(Span::ANY, "mkfs.ext4 -q $DEVICE")],
             "mkdir -p /srv/nfs /var/lib/nfs/v4recovery; mount -t ext4 $DEVICE /srv/nfs
-modprobe nfsd; mount -t nfsd nfsd /proc/fs/nfsd; touch /var/lib/nfs/etab
+modprobe nfsd; mount -t nfsd nfsd /proc/fs/nfsd; touch /var/lib/nfs/etab; echo 10 > /proc/fs/nfsd/nfsv4gracetime
 exportfs -i -o rw,no_root_squash,insecure,fsid=0,no_subtree_check 127.0.0.1:/srv/nfs
-rpc.mountd -N 3; rpc.nfsd -N 3 -V 4.2 2; echo Y > /proc/fs/nfsd/v4_end_grace
+rpc.mountd -N 3; rpc.nfsd -N 3 -V 4.2 2
 mount -i -t nfs -o addr=127.0.0.1,clientaddr=127.0.0.1,vers=4.2,sec=sys 127.0.0.1:/ $DIRECTORY",
         )
     },
+    // The server of earlier kernels crashes (opinfo_put) or is not there.
     Filesystem {
+        kernels: Span::since((6, 2)),
         device: Device::OfMount,
         ..on_disk(
             "cifs",

@@ -1,0 +1,98 @@
+//! What changes while measuring: modules, mounts and processors that come and go.
+
+use anyhow::{Result, ensure};
+
+use super::{Boot, Case, Context, Group, Kernels, expect_parts, truths};
+use crate::tests::{document::Document, guest::Said};
+
+const fn case(
+    name: &'static str,
+    kernels: Kernels,
+    script: &'static str,
+    check: fn(&Said, &Context) -> Result<()>,
+) -> Case {
+    Case { name, kernels, boot: Boot::Plain, group: Group::Core, limit_seconds: 150, script, check }
+}
+
+pub const CASES: &[Case] = &[
+    // Its module has a path of its own on every kernel. A second is what users are promised.
+    case(
+        "module that comes, goes and comes back",
+        Kernels::All,
+        "truncate --size 100M /tmp/f2fs; mkfs.f2fs -q /tmp/f2fs; modprobe loop; losetup /dev/loop1 /tmp/f2fs; mkdir -p /mnt/f2fs
+round() {
+    modprobe f2fs; sleep 1; mount -t f2fs /dev/loop1 /mnt/f2fs || exit
+    workload absent /mnt/f2fs >> truth
+    umount /mnt/f2fs; grep -h f2fs /sys/kernel/debug/kprobes/list > probes; modprobe -r f2fs || exit; sleep 1
+    grep -h f2fs /sys/kernel/debug/kprobes/list > left
+}
+prefault --json -o counted.json --fstype f2fs & tool=$!
+wait_until_attached; sleep 3
+round; round
+kill -INT $tool; wait $tool; code=$?
+losetup -d /dev/loop1; rm /tmp/f2fs; exit $code
+",
+        |said, _| {
+            ensure!(!said.file("probes")?.is_empty(), "nothing in the module was probed");
+            ensure!(said.file("left")?.is_empty(), "still attached: {}", said.file("left")?);
+            exact(said)
+        },
+    ),
+    case(
+        "mounts that come and go",
+        Kernels::Reference,
+        "mkdir -p /mnt/other
+prefault --json -o counted.json -- sh -c '
+for round in 1 2 3; do
+    mount -t ramfs none /mnt/other; workload absent /mnt/other >> truth; umount /mnt/other
+done'
+",
+        |said, _| exact(said),
+    ),
+    case(
+        "processor that goes and comes back",
+        Kernels::All,
+        "cpu=/sys/devices/system/cpu/cpu1/online
+prefault --json -o counted.json -- sh -c '
+workload absent --workers 4 /mnt/tmpfs > truth
+echo 0 > $0; workload absent --workers 4 /mnt/tmpfs >> truth
+echo 1 > $0; workload absent --workers 4 /mnt/tmpfs >> truth' $cpu
+code=$?; cat $cpu; exit $code
+",
+        |said, _| {
+            ensure!(said.stdout == "1\n", "the processor is {:?}", said.stdout);
+            exact(said)
+        },
+    ),
+    case(
+        "process that starts while measuring is followed by its name",
+        Kernels::Reference,
+        "prefault --json -o counted.json --comm workload & tool=$!
+wait_until_attached; sleep 3; workload absent /mnt/tmpfs > truth; kill -INT $tool; wait $tool\n",
+        |said, _| exact(said),
+    ),
+    case(
+        "doctor names the module of each path",
+        Kernels::All,
+        "modprobe f2fs; prefault doctor --dry-run; modprobe -r f2fs\n",
+        |said, _| {
+            said.expect_code(0)?;
+            expect_parts(&said.stdout, &["[f2fs]", "verdict: ready"])
+        },
+    ),
+];
+
+/// All filesystems together are what all runs of the workload did.
+fn exact(said: &Said) -> Result<()> {
+    said.expect_code(0)?;
+    let document: Document = said.json("counted.json")?;
+    let mut expected = (0, 0, 0);
+    for truth in truths(said)? {
+        expected = (expected.0 + truth.writes, expected.1 + truth.bytes, expected.2 + truth.absent_pages);
+    }
+    let counted = document.filesystems.iter().fold((0, 0, 0), |sum, counted| {
+        (sum.0 + counted.write.calls, sum.1 + counted.write.bytes, sum.2 + counted.prefault.minor_faults)
+    });
+    ensure!(expected.0 > 0 && counted == expected, "writes, bytes and faults are {counted:?}, expected {expected:?}");
+    document.expect_no_loss()
+}

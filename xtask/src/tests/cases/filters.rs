@@ -1,0 +1,85 @@
+//! Filters: with writers of all kinds around, exactly those writes are counted that were asked for.
+
+use anyhow::{Result, ensure};
+
+use super::{Boot, Case, Context, Group, Kernels, expect_refusal, truths};
+use crate::tests::{document::Document, guest::Said};
+
+/// A case with other tasks writing to the same and to other filesystems meanwhile.
+macro_rules! amid_noise {
+    ($name:literal, $script:literal) => {
+        Case {
+            name: $name,
+            kernels: Kernels::Reference,
+            boot: Boot::Plain,
+            group: Group::Core,
+            limit_seconds: 90,
+            script: concat!(
+                "touch /mnt/{ext4,xfs,tmpfs}/noise
+while :; do for f in /mnt/{ext4,xfs,tmpfs}/noise; do dd if=/dev/zero of=$f count=5 conv=notrunc status=none; done; done &
+noise=$!
+",
+                $script,
+                "
+code=$?; kill $noise; exit $code
+"
+            ),
+            check: exact,
+        }
+    };
+}
+
+pub const CASES: &[Case] = &[
+    amid_noise!("filter --comm", "prefault --json -o counted.json --comm workload -- workload absent /mnt/ext4 /mnt/tmpfs > truth"),
+    amid_noise!(
+        "filter --follow",
+        "prefault --json -o counted.json --follow -- sh -c 'true; workload absent /mnt/ext4 /mnt/tmpfs > truth; true'"
+    ),
+    amid_noise!(
+        "filter --pid",
+        "mkfifo go; sh -c 'read word < go; exec workload absent /mnt/ext4 /mnt/tmpfs > truth' & pid=$!
+prefault --json -o counted.json -p $pid & tool=$!
+sleep 6; echo go > go; wait $pid; kill -INT $tool; wait $tool"
+    ),
+    amid_noise!(
+        "filter --cgroup",
+        "cgroup=/sys/fs/cgroup/writers; mkdir -p $cgroup/inner
+prefault --json -o counted.json --cgroup $cgroup -- sh -c \"echo \\$\\$ > $cgroup/inner/cgroup.procs; workload absent /mnt/ext4 /mnt/tmpfs > truth\""
+    ),
+    amid_noise!(
+        "filters of filesystems",
+        "kill $noise
+prefault --json -o counted.json --fstype ext4 --fstype tmpfs -- sh -c 'workload absent /mnt/xfs /mnt/btrfs > others; workload absent /mnt/ext4 /mnt/tmpfs > truth'"
+    ),
+    amid_noise!(
+        "filters of devices and mounts",
+        "kill $noise
+prefault --json -o counted.json --device /dev/ram0 --mount /mnt/tmpfs -- sh -c 'workload absent /mnt/xfs /mnt/btrfs > others; workload absent /mnt/ext4 /mnt/tmpfs > truth'"
+    ),
+    Case {
+        name: "filters that cannot match",
+        kernels: Kernels::Reference,
+        boot: Boot::Plain,
+        group: Group::Core,
+        limit_seconds: 20,
+        script: "prefault -d 1 --mount /nonexistent\n",
+        check: |said, _| expect_refusal(said, &["/nonexistent"]),
+    },
+];
+
+/// Nothing but the workload's writes was counted, and all of them.
+fn exact(said: &Said, _: &Context) -> Result<()> {
+    said.expect_code(0)?;
+    let document: Document = said.json("counted.json")?;
+    let mut n_filesystems = 0;
+    for truth in truths(said)? {
+        let fstype = truth.target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let counted = document.filesystem(&fstype)?;
+        let is = (counted.write.calls, counted.write.bytes, counted.prefault.minor_faults);
+        ensure!(is == (truth.writes, truth.bytes, truth.absent_pages), "{fstype} is {is:?}, expected {truth:?}");
+        n_filesystems += 1;
+    }
+    let others: Vec<&str> = document.filesystems.iter().map(|filesystem| filesystem.fstype.as_str()).collect();
+    ensure!(n_filesystems == 2 && others.len() == 2, "counted on {others:?}, expected two filesystems");
+    document.expect_no_loss()
+}
