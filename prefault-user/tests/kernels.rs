@@ -267,7 +267,7 @@ fn sites_and_paths_are_planned_but_for_those_that_are_no_part_of_a_write() {
         for PlannedPath { path, mechanism } in &plan.paths {
             // fentry takes the kiocb as a typed pointer; until 5.17 this path is called with a file instead.
             let takes_file = is_old && path.function == "generic_perform_write";
-            let expected = if path.module.is_none() && !takes_file {
+            let expected = if path.module.is_none() && !takes_file && !plan.preemptible {
                 Mechanism::Trampoline
             } else if path.returns.is_some() {
                 Mechanism::ReturnSites

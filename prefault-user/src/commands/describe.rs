@@ -25,6 +25,8 @@ pub fn memory(text: &mut String, bytes: u64, slots: u32) {
 /// Adds what is measured and how.
 pub fn plan(text: &mut String, kernel: &str, plan: &Plan) {
     line(text, &format!("kernel: {kernel}"));
+    let preemption = if plan.preemptible { "on: fentry and fexit would miss calls, and are not used" } else { "off" };
+    line(text, &format!("preemption: {preemption}"));
     line(text, "\nfunctions:");
     for planned in &plan.targets {
         let how = if planned.traceable { "probed itself" } else { "no ftrace location, probed at its calls" };

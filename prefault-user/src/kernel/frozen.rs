@@ -21,6 +21,8 @@ pub struct Frozen {
     pub text: Vec<Piece>,
     /// Answers to all questions about types.
     pub types: SavedTypes,
+    /// Whether kernel code is preempted.
+    pub preemptible: bool,
 }
 
 /// Text of one function.
@@ -49,6 +51,7 @@ impl Frozen {
             symbols: Vec::new(),
             text: Vec::new(),
             types: SavedTypes::default(),
+            preemptible: kernel.preemptible,
         };
         for name in ["_stext", "_etext"] {
             if let Some(symbol) = kernel.symbols.in_kernel(name) {
@@ -110,6 +113,7 @@ impl Frozen {
             symbols: Symbols::parse(&self.symbols.join("\n"))?,
             text: Box::new(SavedText::new(pieces)),
             types: Box::new(self.types),
+            preemptible: self.preemptible,
         })
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod btf;
 pub mod frozen;
+pub mod preemption;
 pub mod symbols;
 pub mod text;
 pub mod types;
@@ -27,6 +28,8 @@ pub struct Kernel {
     pub text: Box<dyn ReadText>,
     /// Structure layouts and prototypes.
     pub types: Box<dyn Types>,
+    /// Whether kernel code is preempted.
+    pub preemptible: bool,
 }
 
 impl fmt::Debug for Kernel {
@@ -83,11 +86,13 @@ impl Kernel {
         let release = read_string(&root.join("proc/sys/kernel/osrelease"))?.trim_end().to_owned();
         let symbols = Symbols::parse(&read_string(&root.join("proc/kallsyms"))?)?;
         let types = Box::new(BtfTypes::open(&root.join("sys/kernel/btf"))?);
-        let text = match Kcore::open(&root.join("proc/kcore")).and_then(|kcore| readable(kcore, &symbols)) {
-            Ok(kcore) => Box::new(kcore),
-            Err(error) => fallback(error)?,
-        };
-        Ok(Self { release, symbols, text, types })
+        let text: Box<dyn ReadText> =
+            match Kcore::open(&root.join("proc/kcore")).and_then(|kcore| readable(kcore, &symbols)) {
+                Ok(kcore) => Box::new(kcore),
+                Err(error) => fallback(error)?,
+            };
+        let preemptible = preemption::is_preemptible(&symbols, &*text);
+        Ok(Self { release, symbols, text, types, preemptible })
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Plan {
     pub targets: Vec<PlannedTarget>,
     /// Text that could not be searched: start and bytes.
     pub unread: Vec<(u64, u64)>,
+    /// Kernel code is preempted, so that fentry and fexit would miss calls.
+    pub preemptible: bool,
 }
 
 /// A write path and how its entry and return are probed.
@@ -126,15 +128,16 @@ impl Plan {
     /// [`PlanError`] if the programs could not interpret what they read on this kernel.
     pub fn new(kernel: &Kernel, sites: Sites) -> Result<Self, PlanError> {
         let config = config_of(kernel.types.as_ref(), &sites.targets)?;
+        let preemptible = kernel.preemptible;
         let targets: Vec<PlannedTarget> = sites.targets.into_iter().map(plan_target).collect();
         let paths: Vec<PlannedPath> =
-            sites.paths.into_iter().enumerate().map(|(number, path)| plan_path(number, path)).collect();
+            sites.paths.into_iter().enumerate().map(|(number, path)| plan_path(number, path, preemptible)).collect();
         let sites_planned = sites
             .sites
             .into_iter()
             .map(|site| PlannedSite { mechanism: plan_site(&site, &paths, &targets), site })
             .collect();
-        Ok(Self { config, paths, sites: sites_planned, targets, unread: sites.unread })
+        Ok(Self { config, paths, sites: sites_planned, targets, unread: sites.unread, preemptible })
     }
 
     /// Takes in what was found in modules that were loaded later. A path that is there again keeps its number.
@@ -148,12 +151,12 @@ impl Plan {
                 Some(number) => {
                     // A path that is probed stays as it is: it has only been met again.
                     if self.paths[number].mechanism.is_err() {
-                        self.paths[number] = plan_path(number, planned.path);
+                        self.paths[number] = plan_path(number, planned.path, self.preemptible);
                     }
                     number
                 }
                 None => {
-                    self.paths.push(plan_path(self.paths.len(), planned.path));
+                    self.paths.push(plan_path(self.paths.len(), planned.path, self.preemptible));
                     self.paths.len() - 1
                 }
             };
@@ -217,12 +220,12 @@ fn plan_target(target: Target) -> PlannedTarget {
     PlannedTarget { traceable: target.traceable == Some(true), target }
 }
 
-fn plan_path(number: usize, path: Path) -> PlannedPath {
+fn plan_path(number: usize, path: Path, preemptible: bool) -> PlannedPath {
     let mechanism = if number >= MAX_PATHS as usize {
         Err(Refusal::TooManyPaths)
     } else if path.traceable == Some(false) {
         Err(Refusal::NotTraceable(path.function.clone()))
-    } else if path.in_kernel_btf {
+    } else if path.in_kernel_btf && !preemptible {
         Ok(Mechanism::Trampoline)
     } else {
         Ok(without_trampoline(&path))

@@ -43,9 +43,9 @@ pub struct Args {
     /// Test on every kernel of the matrix.
     #[arg(long)]
     all_kernels: bool,
-    /// Run only cases whose name contains this.
+    /// Run only cases whose name contains this; can be given more than once.
     #[arg(long, value_name = "SUBSTRING")]
-    only: Option<String>,
+    only: Vec<String>,
     /// Write the golden files instead of comparing with them.
     #[arg(long)]
     update_golden: bool,

@@ -14,7 +14,7 @@ const MOST_COLUMNS: usize = 300;
 #[derive(Debug)]
 pub struct Report {
     print: fn(&str),
-    only: Option<String>,
+    only: Vec<String>,
     n_passed: u64,
     n_failed: u64,
     n_skipped: u64,
@@ -22,16 +22,16 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report on the cases whose name contains `only`, on all if it is `None`.
+    /// A report on the cases whose name contains one of `only`, on all if there is none.
     #[must_use]
-    pub fn new(only: Option<String>) -> Self {
+    pub fn new(only: Vec<String>) -> Self {
         Self { print: say, only, n_passed: 0, n_failed: 0, n_skipped: 0, failures: Vec::new() }
     }
 
     /// Whether a case of that name is to be run.
     #[must_use]
     pub fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+        self.only.is_empty() || self.only.iter().any(|only| name.contains(only.as_str()))
     }
 
     /// A case that has been run. One that was not asked for but shared its run with another is left out.
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn tally_counts_what_was_asked_for() {
-        let mut report = Report { print: |_| {}, ..Report::new(Some("6.1 ".to_owned())) };
+        let mut report = Report { print: |_| {}, ..Report::new(vec!["6.1 ".to_owned()]) };
         report.judge("6.1 ext4", Ok(()));
         report.judge("6.12 ext4", Err(anyhow!("not asked for")));
         assert_eq!(report.tally(), "1 passed, 0 failed");
