@@ -80,8 +80,23 @@ pub struct TaskContext {
     pub min_flt: u64,
     /// The task's major faults when the pending prefault was called.
     pub maj_flt: u64,
+    /// The filesystem the task wrote to last.
+    pub last: LastSlot,
     /// The write paths the task is in, outermost first.
     pub frames: [Frame; MAX_DEPTH],
+}
+
+/// What identifies a filesystem, and its slot: a task mostly writes to the one it wrote to before, and comparing costs a
+/// tenth of looking it up. A slot belongs to one filesystem for as long as the programs run.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LastSlot {
+    /// As in `SlotKey`; 0 if there is none yet.
+    pub fs_type: u64,
+    /// As in `SlotKey`.
+    pub dev: u32,
+    /// The slot.
+    pub slot: u32,
 }
 
 /// Values of [`TaskContext::pending`].

@@ -1,6 +1,9 @@
 //! Reading kernel memory: members of structures, by the offsets of the running kernel.
 
-use aya_ebpf::{bindings::task_struct, helpers::bpf_probe_read_kernel};
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::{self, bpf_probe_read_kernel},
+};
 use prefault_ebpf::{COOKIE_FILE, COOKIE_POSITION_IS_THIRD};
 
 use crate::{maps::config, tasks::TaskMemory};
@@ -9,7 +12,16 @@ use crate::{maps::config, tasks::TaskMemory};
 pub trait Memory {
     /// Reads the `T` at `base + offset`.
     fn read<T: Copy>(base: *const u8, offset: u32) -> Option<T>;
+
+    /// Reads two members of one structure, the first of which need not be the lower one.
+    #[inline(always)]
+    fn read_both<A: Copy, B: Copy>(base: *const u8, first: u32, second: u32) -> Option<(A, B)> {
+        Some((Self::read(base, first)?, Self::read(base, second)?))
+    }
 }
+
+/// Bytes of a structure that are read at once, at most.
+const WINDOW_BYTES: u32 = 64;
 
 /// Loads through pointers whose type the verifier knows (arguments of fentry, the current task): a tenth of the cost of
 /// a helper call, and a bad address reads as 0.
@@ -32,6 +44,30 @@ impl Memory for Untyped {
         // SAFETY: the helper checks the address.
         unsafe { bpf_probe_read_kernel(base.add(offset as usize).cast()) }.ok()
     }
+
+    /// One call of the helper, which is what reading costs, if the members are near each other.
+    #[inline(always)]
+    fn read_both<A: Copy, B: Copy>(base: *const u8, first: u32, second: u32) -> Option<(A, B)> {
+        let low = first.min(second);
+        let (first_at, second_at) = (first - low, second - low);
+        let length = first_at.max(second_at) + size_of::<u64>() as u32;
+        if length > WINDOW_BYTES {
+            return Some((Self::read(base, first)?, Self::read(base, second)?));
+        }
+        let mut window = [0_u64; WINDOW_BYTES as usize / size_of::<u64>()];
+        let bytes = window.as_mut_ptr().cast::<u8>();
+        // SAFETY: the window holds `length` bytes, both members end within them, and the helper checks the address. The
+        // offsets are constants to the verifier.
+        unsafe {
+            if helpers::generated::bpf_probe_read_kernel(bytes.cast(), length, base.add(low as usize).cast()) != 0 {
+                return None;
+            }
+            Some((
+                bytes.add(first_at as usize).cast::<A>().read_unaligned(),
+                bytes.add(second_at as usize).cast::<B>().read_unaligned(),
+            ))
+        }
+    }
 }
 
 /// Minor and major faults that `task` has taken; only the task itself changes them (mm/memory.c, mm_account_fault).
@@ -50,6 +86,8 @@ pub struct Target {
     pub inode: *const u8,
     /// The superblock.
     pub superblock: *const u8,
+    /// Number of the device that the inode is, 0 if it is none.
+    pub rdev: u32,
     /// Position of the first byte.
     pub position: u64,
 }
@@ -71,12 +109,12 @@ pub type Arguments = (*const u8, u64, u64);
 pub fn target_of<M: Memory>(arguments: Arguments, cookie: u64) -> Option<Target> {
     let (first, second, third) = arguments;
     let (file, position): (*const u8, u64) = if cookie & COOKIE_FILE == 0 {
-        (M::read(first, config!(offsets.kiocb_filp))?, M::read(first, config!(offsets.kiocb_pos))?)
+        M::read_both(first, config!(offsets.kiocb_filp), config!(offsets.kiocb_pos))?
     } else {
         (first, if cookie & COOKIE_POSITION_IS_THIRD == 0 { second } else { third })
     };
     let mapping: *const u8 = M::read(file, config!(offsets.file_mapping))?;
     let inode: *const u8 = M::read(mapping, config!(offsets.mapping_host))?;
-    let superblock: *const u8 = M::read(inode, config!(offsets.inode_sb))?;
-    Some(Target { inode, superblock, position })
+    let (superblock, rdev) = M::read_both(inode, config!(offsets.inode_sb), config!(offsets.inode_rdev))?;
+    Some(Target { inode, superblock, rdev, position })
 }

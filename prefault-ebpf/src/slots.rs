@@ -9,6 +9,7 @@ use aya_log_ebpf::info;
 use prefault_ebpf::{FILTERED_SLOT, Loss, MAX_SLOTS, OTHER_SLOT, SlotInfo, SlotKey};
 
 use crate::{
+    context::LastSlot,
     filters::measures_filesystem,
     loss::lose,
     maps::{SLOT_INFO, SLOTS, config},
@@ -18,24 +19,29 @@ use crate::{
 /// The slot of the filesystem that `target` is on, claimed if it has none yet; [`OTHER_SLOT`] if all are taken,
 /// [`FILTERED_SLOT`] if it is not measured.
 #[inline(always)]
-pub fn slot_of<M: Memory, C: EbpfContext>(context: &C, target: &Target) -> u32 {
+pub fn slot_of<M: Memory, C: EbpfContext>(context: &C, target: &Target, last: &mut LastSlot) -> u32 {
     let Some(key) = key_of::<M>(target) else {
         lose(Loss::NoFilesystem, 1);
         return OTHER_SLOT;
     };
-    match lookup(&key) {
+    if last.fs_type == key.fs_type && last.dev == key.dev {
+        return last.slot;
+    }
+    let slot = match lookup(&key) {
         Some(slot) => slot,
         None => claim(context, target, &key),
-    }
+    };
+    *last = LastSlot { fs_type: key.fs_type, dev: key.dev, slot };
+    slot
 }
 
 #[inline(always)]
 fn key_of<M: Memory>(target: &Target) -> Option<SlotKey> {
-    let fs_type: u64 = M::read(target.superblock, config!(offsets.sb_type))?;
-    let sb_dev: u32 = M::read(target.superblock, config!(offsets.sb_dev))?;
+    let (fs_type, sb_dev): (u64, u32) =
+        M::read_both(target.superblock, config!(offsets.sb_type), config!(offsets.sb_dev))?;
     // All block devices share one superblock; only their inodes have a device number of their own here.
-    let rdev: u32 = M::read(target.inode, config!(offsets.inode_rdev))?;
-    (fs_type != 0).then_some(SlotKey { fs_type, dev: if rdev == 0 { sb_dev } else { rdev }, reserved: 0 })
+    let dev = if target.rdev == 0 { sb_dev } else { target.rdev };
+    (fs_type != 0).then_some(SlotKey { fs_type, dev, reserved: 0 })
 }
 
 #[inline(always)]

@@ -55,7 +55,8 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
     match target_of::<M>(arguments, cookie) {
         Some(target) => {
             inode = target.inode as u64;
-            slot = slot_of::<M, C>(ctx, &target);
+            // SAFETY: the context belongs to this task, and the frame does not overlap the member.
+            slot = slot_of::<M, C>(ctx, &target, unsafe { &mut (*context).last });
             position = target.position;
         }
         None => lose(Loss::NoFilesystem, 1),

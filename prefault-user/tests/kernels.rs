@@ -234,21 +234,33 @@ fn sites_are_exactly_the_calls_that_a_decoder_meets() {
 }
 
 #[test]
-fn places_where_a_path_returns_are_exactly_its_return_instructions() {
-    let mut n_returns = 0;
+fn places_where_a_path_returns_lead_to_exactly_its_return_instructions() {
+    let (mut n_returns, mut n_early) = (0, 0);
     for Expected { release, .. } in KERNELS {
         let facts = facts(release);
         for path in sites_of(&facts).paths {
             let Some(returns) = path.returns else { continue };
             let piece = facts.text.iter().find(|piece| start_of(piece) == path.address).expect("paths are saved");
             let bytes = bytes_of(piece);
-            let decoder = Decoder::with_ip(64, &bytes, path.address, DecoderOptions::NONE);
-            let met: Vec<u64> = decoder.into_iter().filter(|i| i.code() == Code::Retnq).map(|i| i.ip()).collect();
-            assert_eq!(returns, met, "{release}: {}", path.function);
+            let from = |address: u64| {
+                let bytes = &bytes[(address - path.address) as usize..];
+                Decoder::with_ip(64, bytes, address, DecoderOptions::NONE).into_iter()
+            };
+            let met: Vec<u64> = from(path.address).filter(|i| i.code() == Code::Retnq).map(|i| i.ip()).collect();
+            let led: Vec<u64> = returns
+                .iter()
+                .filter_map(|&place| {
+                    from(place).find(|i| i.code() != Code::Pop_r64).filter(|i| i.code() == Code::Retnq)
+                })
+                .map(|i| i.ip())
+                .collect();
+            assert_eq!(led, met, "{release}: {}", path.function);
+            assert_eq!(returns.len(), met.len(), "{release}: {}", path.function);
+            n_early += returns.iter().filter(|place| !met.contains(place)).count();
             n_returns += met.len();
         }
     }
-    assert!(n_returns > 0);
+    assert!(n_early > 0 && n_early < n_returns, "{n_early} of {n_returns}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! part of the tool that users install.
 
 pub mod apt;
+pub mod bench;
 pub mod demo;
 pub mod dist;
 pub mod paths;

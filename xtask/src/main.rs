@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::{demo, dist, setup, tests, vm};
+use xtask::{bench, demo, dist, setup, tests, vm};
 
 /// Tasks of the prefault workspace.
 #[derive(Parser)]
@@ -17,6 +17,8 @@ enum Task {
     Vm(vm::cli::Args),
     /// Run every check there is, on this machine and in virtual machines.
     Test(tests::Args),
+    /// Count the instructions that measuring adds to a write, beside bpftrace.
+    Bench(bench::Args),
     /// Show what the tool measures: four filesystems, resident and non-resident buffers.
     Demo,
 }
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Task::Dist => dist::run().map(|_| ExitCode::SUCCESS),
         Task::Vm(args) => vm::cli::run(&args),
         Task::Test(args) => tests::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Demo => demo::run(),
     };
     result.unwrap_or_else(|error| {

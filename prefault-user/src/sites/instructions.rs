@@ -27,18 +27,24 @@ pub enum Landing {
 }
 
 /// A place where control leaves a function for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// Bytes from the start of the function.
     pub offset: usize,
     /// Where it jumps to; `None` for a plain return.
     pub target: Option<u64>,
+    /// Offsets of the instructions right before it that only restore registers other than that of the result, the first
+    /// one first.
+    pub restoring: Vec<usize>,
 }
 
 /// An instruction set.
 pub trait InstructionSet {
     /// Bytes of the longest call: how far searched pieces of text have to overlap.
     const CALL_BYTES: usize;
+
+    /// Bytes that the kernel replaces by a jump when it optimises a probe.
+    const OPTIMISED_BYTES: u64;
 
     /// Places in `text` at `address` that look like direct calls of one of `targets`.
     fn candidates(text: &[u8], address: u64, targets: &[u64]) -> Vec<Candidate>;
@@ -49,6 +55,9 @@ pub trait InstructionSet {
     /// All places where control leaves `function`, which is at `address`; `None` if a probe hides an instruction, or where
     /// a jump goes is only known at run time.
     fn exits(function: &[u8], address: u64) -> Option<Vec<Exit>>;
+
+    /// Where the jumps in `function`, which is at `address`, go.
+    fn jumps(function: &[u8], address: u64) -> Vec<u64>;
 
     /// Whether a breakpoint is the first byte of `text`.
     fn is_breakpoint(text: &[u8]) -> bool;

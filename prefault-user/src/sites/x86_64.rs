@@ -1,6 +1,6 @@
 //! x86-64: `e8 rel32` calls, `cc` breakpoints, five-byte ftrace locations.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Register};
 
 use super::instructions::{Candidate, Exit, InstructionSet, Landing};
 
@@ -33,6 +33,7 @@ const MAX_HIDDEN: u32 = 3;
 
 impl InstructionSet for X86_64 {
     const CALL_BYTES: usize = 5;
+    const OPTIMISED_BYTES: u64 = 5;
 
     fn candidates(text: &[u8], address: u64, targets: &[u64]) -> Vec<Candidate> {
         let searched = text.len().saturating_sub(Self::CALL_BYTES - 1);
@@ -74,6 +75,7 @@ impl InstructionSet for X86_64 {
 
     fn exits(function: &[u8], address: u64) -> Option<Vec<Exit>> {
         let mut exits = Vec::new();
+        let mut restoring = Vec::new();
         let mut reachable = true;
         let mut decoder = Decoder::with_ip(64, function, address, DecoderOptions::NONE);
         while decoder.can_decode() {
@@ -83,15 +85,20 @@ impl InstructionSet for X86_64 {
                 // Behind a return or a jump the compiler puts one against speculation, and the linker pads with them.
                 FlowControl::Interrupt if !reachable => continue,
                 FlowControl::Interrupt => return None,
-                FlowControl::Return => exits.push(Exit { offset, target: None }),
+                FlowControl::Return => exits.push(Exit { offset, target: None, restoring: restoring.clone() }),
                 FlowControl::IndirectBranch => return None,
                 FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
                     let target = instruction.near_branch_target();
                     if !within(function, address, target) {
-                        exits.push(Exit { offset, target: Some(target) });
+                        exits.push(Exit { offset, target: Some(target), restoring: restoring.clone() });
                     }
                 }
                 _ => {}
+            }
+            if instruction.code() == Code::Pop_r64 && instruction.op0_register() != Register::RAX {
+                restoring.push(offset);
+            } else {
+                restoring.clear();
             }
             reachable = !matches!(
                 instruction.flow_control(),
@@ -99,6 +106,11 @@ impl InstructionSet for X86_64 {
             );
         }
         Some(exits)
+    }
+
+    fn jumps(function: &[u8], address: u64) -> Vec<u64> {
+        let instructions = Decoder::with_ip(64, function, address, DecoderOptions::NONE).into_iter();
+        instructions.map(|instruction| instruction.near_branch_target()).filter(|&target| target != 0).collect()
     }
 
     fn is_breakpoint(text: &[u8]) -> bool {
@@ -194,13 +206,22 @@ mod tests {
     fn exits_are_returns_and_jumps_out_of_the_function() {
         // test %rax,%rax; je +2; jmp +0x1000; ret; int3
         let function = [0x48, 0x85, 0xc0, 0x74, 0x05, 0xe9, 0x00, 0x10, 0x00, 0x00, 0xc3, 0xcc];
-        let jump = Exit { offset: 5, target: Some(AT + 10 + 0x1000) };
-        assert_eq!(X86_64::exits(&function, AT), Some(vec![jump, Exit { offset: 10, target: None }]));
+        let jump = Exit { offset: 5, target: Some(AT + 10 + 0x1000), restoring: Vec::new() };
+        let plain = Exit { offset: 10, target: None, restoring: Vec::new() };
+        assert_eq!(X86_64::exits(&function, AT), Some(vec![jump, plain]));
         let mut probed = function;
         probed[3] = BREAKPOINT;
         assert_eq!(X86_64::exits(&probed, AT), None, "what the breakpoint hides may be an exit");
         // jmp *%rax
         assert_eq!(X86_64::exits(&[0xff, 0xe0], AT), None);
+    }
+
+    #[test]
+    fn registers_restored_before_an_exit_are_told() {
+        // pop %rax; pop %rbx; pop %r12; ret
+        let function = [0x58, 0x5b, 0x41, 0x5c, 0xc3];
+        assert_eq!(X86_64::exits(&function, AT), Some(vec![Exit { offset: 4, target: None, restoring: vec![1, 2] }]));
+        assert_eq!(X86_64::jumps(&[0x74, 0x05, 0xc3], AT), [AT + 7]);
     }
 
     #[test]
