@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
     // other guests beside.
     case(
         "module that comes, goes and comes back",
-        Kernels::All,
+        Kernels::Spread,
         "truncate --size 100M /tmp/f2fs; mkfs.f2fs -q /tmp/f2fs; modprobe loop; losetup /dev/loop1 /tmp/f2fs; mkdir -p /mnt/f2fs
 round() {
     modprobe f2fs; sleep 3; mount -t f2fs /dev/loop1 /mnt/f2fs || exit
@@ -52,7 +52,7 @@ done'
     ),
     case(
         "processor that goes and comes back",
-        Kernels::All,
+        Kernels::Spread,
         "cpu=/sys/devices/system/cpu/cpu1/online
 prefault --json -o counted.json -- sh -c '
 workload absent --workers 4 /mnt/tmpfs > truth
@@ -74,7 +74,7 @@ wait_until_attached; sleep 3; workload absent /mnt/tmpfs > truth; kill -INT $too
     ),
     case(
         "doctor names the module of each path",
-        Kernels::All,
+        Kernels::Spread,
         "modprobe f2fs; prefault doctor --dry-run; modprobe -r f2fs\n",
         |said, _| {
             said.expect_code(0)?;

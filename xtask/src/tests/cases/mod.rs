@@ -24,7 +24,7 @@ use super::{
     guest::{Said, Step},
     matrix::{
         filesystems::Group,
-        kernels::{Facts, REFERENCE},
+        kernels::{Facts, REFERENCE, SPREAD},
     },
 };
 use crate::truth::Truth;
@@ -36,8 +36,20 @@ const PRELUDE: &str = include_str!("prelude.sh");
 pub enum Kernels {
     /// On the reference kernel: what it tests does not depend on the kernel.
     Reference,
+    /// On the oldest, the reference and the newest: what takes long.
+    Spread,
     /// On every one that is tested.
     All,
+}
+
+impl Kernels {
+    fn contains(self, series: &str) -> bool {
+        match self {
+            Self::Reference => series == REFERENCE,
+            Self::Spread => SPREAD.contains(&series),
+            Self::All => true,
+        }
+    }
 }
 
 /// The run a case is judged in.
@@ -85,9 +97,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
 /// The cases for one boot of one kernel with one group of filesystems, one step each.
 #[must_use]
 pub fn steps(context: &Context, boot: Boot, group: Group) -> Vec<Step> {
-    let is_wanted = |case: &&Case| {
-        case.boot == boot && case.group == group && (case.kernels == Kernels::All || context.series == REFERENCE)
-    };
+    let is_wanted = |case: &&Case| case.boot == boot && case.group == group && case.kernels.contains(&context.series);
     let kernel = [context.series.as_str(), boot.append()].join(" ");
     let step = |case: &'static Case| {
         let (name, context) = (format!("{} {}", kernel.trim_end(), case.name), context.clone());

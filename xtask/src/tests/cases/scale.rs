@@ -32,7 +32,7 @@ code=$?; umount $many/*; exit $code
     },
     Case {
         name: "two writers per filesystem for a minute, a module and a processor coming and going",
-        kernels: Kernels::All,
+        kernels: Kernels::Spread,
         boot: Boot::Plain,
         group: Group::Core,
         limit_seconds: 150,

@@ -17,7 +17,7 @@ const fn case(
 pub const CASES: &[Case] = &[
     case(
         "self-test of named directories",
-        Kernels::All,
+        Kernels::Spread,
         "prefault selftest --seed 7 /mnt/ext4 /mnt/xfs /mnt/btrfs /mnt/tmpfs; code=$?
 find /mnt/ -name '.prefault*' > left; exit $code\n",
         |said, _| {

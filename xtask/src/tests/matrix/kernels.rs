@@ -43,6 +43,8 @@ pub const KERNELS: [Kernel; 14] = [
 
 /// The kernel on which what depends on no kernel is tested.
 pub const REFERENCE: &str = "6.12";
+/// The oldest, the reference, and the newest, which preempts and has no other choice.
+pub const SPREAD: [&str; 3] = ["5.10", REFERENCE, "7.3"];
 
 /// Versions from `since` until before `before`.
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +121,9 @@ mod tests {
             assert!(version(kernel.series).is_ok(), "{}", kernel.series);
             assert!(KERNELS[..index].iter().all(|other| other.series != kernel.series), "{}", kernel.series);
         }
-        assert!(KERNELS.iter().any(|kernel| kernel.series == REFERENCE && kernel.by_default));
+        for series in SPREAD {
+            assert!(KERNELS.iter().any(|kernel| kernel.series == series && kernel.by_default), "{series}");
+        }
     }
 
     #[test]
