@@ -1,9 +1,10 @@
 //! The event ring: short copies and failed prefaults, one by one.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_ktime_get_ns,
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_ktime_get_ns},
 };
-use prefault_ebpf::{Event, EventKind, Loss};
+use prefault_ebpf::{EVENT_RING_BYTES, Event, EventKind, Loss};
 
 use crate::{
     context::{Frame, TaskContext},
@@ -42,7 +43,10 @@ pub fn send(kind: EventKind, context: &TaskContext, frame: &Frame, done: u64) {
         reserved: 0,
         comm: bpf_get_current_comm().unwrap_or_default(),
     });
-    entry.submit(0);
+    // Waking the reader for each event costs more than all the rest: it looks from time to time, and is woken if it does not
+    // keep up.
+    let is_half_full = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) > u64::from(EVENT_RING_BYTES / 2);
+    entry.submit(u64::from(if is_half_full { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
 }
 
 #[inline(always)]

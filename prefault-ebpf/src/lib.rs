@@ -345,6 +345,13 @@ pub struct Event {
 pub const COOKIE_COPIES: u64 = 1 << 32;
 /// Bit of an attach cookie: the path takes `struct file *` instead of a kiocb.
 pub const COOKIE_FILE: u64 = 1 << 33;
+/// Cookie of the point before a call: the numbers of the registers that hold the bytes asked for (bits 0 to 3) and the
+/// iterator (bits 4 to 7), in the encoding of x86-64 instructions.
+#[must_use]
+pub const fn cookie_of_registers([asked, iter]: [u8; 2]) -> u64 {
+    asked as u64 & 15 | (iter as u64 & 15) << 4
+}
+
 /// With [`COOKIE_FILE`]: the position is argument 2, counted from 0, not 1.
 pub const COOKIE_POSITION_IS_THIRD: u64 = 1 << 34;
 /// In place of a cookie where there is none: the return of whichever path the task entered last.

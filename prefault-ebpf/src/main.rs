@@ -11,6 +11,8 @@ mod loss;
 mod maps;
 mod memory;
 mod operation;
+#[cfg_attr(feature = "basic", path = "registers_basic.rs")]
+mod registers;
 mod slots;
 #[cfg_attr(feature = "basic", path = "task_hash.rs")]
 #[cfg_attr(not(feature = "basic"), path = "task_storage.rs")]
@@ -30,6 +32,7 @@ use crate::{
     context::Pending,
     maps::config,
     memory::{Typed, Untyped},
+    registers::arguments_of,
     tasks::cookie_of,
 };
 
@@ -52,7 +55,8 @@ fn leave_fexit(ctx: FExitContext) -> u32 {
 
 #[kprobe]
 fn enter_kprobe(ctx: ProbeContext) -> u32 {
-    // Volatile, as in `copy_begin`. The instruction pointer stands behind the breakpoint, however the probe is made.
+    // Volatile: choosing the register to load from would be arithmetic on the context, which the verifier refuses. The
+    // instruction pointer stands behind the breakpoint, however the probe is made.
     // SAFETY: the registers of a kprobe are readable.
     let [first, second, third, stack, behind] = unsafe {
         let regs = ctx.regs;
@@ -86,10 +90,8 @@ fn leave_kretprobe(ctx: RetProbeContext) -> u32 {
 
 #[kprobe]
 fn prefault_begin(ctx: ProbeContext) -> u32 {
-    // fault_in_iov_iter_readable(i, bytes) and iov_iter_fault_in_readable(i, bytes)
-    if let (Some(iter), Some(asked)) = (ctx.arg(0), ctx.arg(1)) {
-        operation::begin(Pending::Prefault, asked, iter);
-    }
+    let (asked, iter) = arguments_of(&ctx, Pending::Prefault);
+    operation::begin(Pending::Prefault, asked, iter);
     0
 }
 
@@ -101,15 +103,7 @@ fn prefault_end(ctx: ProbeContext) -> u32 {
 
 #[kprobe]
 fn copy_begin(ctx: ProbeContext) -> u32 {
-    // Volatile: choosing the register to load from would be arithmetic on the context, which the verifier refuses.
-    // SAFETY: the registers of a kprobe are readable.
-    let [second, third, fourth] = unsafe {
-        let regs = ctx.regs;
-        [&raw const (*regs).rsi, &raw const (*regs).rdx, &raw const (*regs).rcx]
-            .map(|register| register.read_volatile())
-    };
-    let asked = if config!(copy_bytes_argument) == 2 { third } else { fourth };
-    let iter = if config!(copy_iter_argument) == 3 { fourth } else { second };
+    let (asked, iter) = arguments_of(&ctx, Pending::Copy);
     operation::begin(Pending::Copy, asked, iter);
     0
 }

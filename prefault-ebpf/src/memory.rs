@@ -1,5 +1,7 @@
 //! Reading kernel memory: members of structures, by the offsets of the running kernel.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     bindings::task_struct,
     helpers::{self, bpf_probe_read_kernel},
@@ -48,24 +50,23 @@ impl Memory for Untyped {
     /// One call of the helper, which is what reading costs, if the members are near each other.
     #[inline(always)]
     fn read_both<A: Copy, B: Copy>(base: *const u8, first: u32, second: u32) -> Option<(A, B)> {
-        let low = first.min(second);
+        // Both keep their alignment in the window.
+        let low = first.min(second) & !7;
         let (first_at, second_at) = (first - low, second - low);
         let length = first_at.max(second_at) + size_of::<u64>() as u32;
         if length > WINDOW_BYTES {
             return Some((Self::read(base, first)?, Self::read(base, second)?));
         }
-        let mut window = [0_u64; WINDOW_BYTES as usize / size_of::<u64>()];
+        // Not filled with zeros: that is a loop over bytes, and dearer than the helper.
+        let mut window = MaybeUninit::<[u64; WINDOW_BYTES as usize / size_of::<u64>()]>::uninit();
         let bytes = window.as_mut_ptr().cast::<u8>();
-        // SAFETY: the window holds `length` bytes, both members end within them, and the helper checks the address. The
+        // SAFETY: the helper checks the address and fills `length` bytes of the window, within which both members end. The
         // offsets are constants to the verifier.
         unsafe {
             if helpers::generated::bpf_probe_read_kernel(bytes.cast(), length, base.add(low as usize).cast()) != 0 {
                 return None;
             }
-            Some((
-                bytes.add(first_at as usize).cast::<A>().read_unaligned(),
-                bytes.add(second_at as usize).cast::<B>().read_unaligned(),
-            ))
+            Some((bytes.add(first_at as usize).cast::<A>().read(), bytes.add(second_at as usize).cast::<B>().read()))
         }
     }
 }

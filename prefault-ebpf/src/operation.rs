@@ -154,7 +154,7 @@ fn learn_source(frame: &mut Frame, iter: u64) {
     let (kind, count) = unsafe {
         (
             u32::from(*bytes.add(config!(offsets.iter_type) as usize)),
-            bytes.add(config!(offsets.iter_count) as usize).cast::<u64>().read_unaligned(),
+            bytes.add(config!(offsets.iter_count) as usize).cast::<u64>().read(),
         )
     };
     let is_user = config!(user_iter_types) >> (kind & !config!(iter_type_ignored) & 31) & 1 == 1;

@@ -63,6 +63,10 @@ pub struct MeasureArgs {
     /// Also print each short copy and each failed prefault as it happens
     #[arg(long, conflicts_with = "json")]
     pub events: bool,
+    /// Also measure and show what measuring takes: the time spent in this tool's BPF programs (it makes each run of every
+    /// BPF program on this host a little slower meanwhile)
+    #[arg(long)]
+    pub own_cost: bool,
     /// Say on standard error what is being done, and pass on messages of the BPF programs
     #[arg(short, long)]
     pub verbose: bool,

@@ -16,7 +16,7 @@ use iced_x86::{Code, Decoder, DecoderOptions};
 use prefault_user::{
     commands::describe,
     probe::plan::{Mechanism, PlannedPath},
-    sites::Operation,
+    sites::{Around, Operation},
 };
 
 /// What is known of a kernel from elsewhere: its source, its disassembly, its headers.
@@ -230,6 +230,29 @@ fn sites_are_exactly_the_calls_that_a_decoder_meets() {
         let found: Vec<_> = sites.sites.iter().map(|s| (s.call.address, s.call.after, s.target.address)).collect();
         assert_eq!(found, calls, "{release}");
         assert!(sites.sites.iter().all(|site| !site.call.probed && !site.call.redirected), "{release}");
+    }
+}
+
+#[test]
+fn probes_around_a_call_are_near_it_and_on_instructions() {
+    for Expected { release, .. } in KERNELS {
+        let facts = facts(release);
+        let (mut n_begins, mut n_ends) = (0, 0);
+        for site in sites_of(&facts).sites {
+            let piece = facts.text.iter().find(|piece| start_of(piece) == site.call.caller_address).expect("saved");
+            let bytes = bytes_of(piece);
+            let starts: Vec<u64> = Decoder::with_ip(64, &bytes, start_of(piece), DecoderOptions::NONE)
+                .into_iter()
+                .map(|i| i.ip())
+                .collect();
+            let Around { begin, end, .. } = site.around;
+            assert!(starts.contains(&begin) && starts.contains(&end), "{release}: {site:?}");
+            assert!((site.call.address - 24..=site.call.address).contains(&begin), "{release}: {site:?}");
+            assert!((site.call.after..site.call.after + 40).contains(&end), "{release}: {site:?}");
+            n_begins += u32::from(begin != site.call.address);
+            n_ends += u32::from(end != site.call.after);
+        }
+        assert!(n_begins > 0 && n_ends > 0, "{release}: {n_begins} and {n_ends} were moved");
     }
 }
 

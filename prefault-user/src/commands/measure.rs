@@ -48,7 +48,7 @@ const EVENTS_AT_ONCE: u32 = EVENT_RING_BYTES / size_of::<Event>() as u32;
 /// How often the programs' messages are passed on.
 const LOG_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often modules are looked at: one that is loaded is probed well within a second.
+/// How often modules are looked at, so that one that is loaded is probed well within a second, and events.
 const MODULE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Where the kernel shows its modules.
@@ -75,7 +75,14 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
     prepare::check()?;
     // Before the facts are read: a module that comes in between is then found twice, not missed.
     let modules = ModuleWatch::begin(Path::new(MODULES)).with_context(|| format!("failed to read {MODULES}"))?;
-    let options = Options { verbose: args.verbose, events: true, slots: args.slots, filters: filters(args)? };
+    let options = Options {
+        verbose: args.verbose,
+        // Nothing else shows them.
+        events: args.events || args.json,
+        slots: args.slots,
+        filters: filters(args)?,
+        own_cost: args.own_cost,
+    };
     let (kernel, plan) = prepare::plan()?;
     let begun = Instant::now();
     let session = Session::start(plan, &options).map_err(prepare::explain)?;
@@ -220,7 +227,11 @@ impl Measurement {
                 }
                 () = tick(&mut self.ticker) => self.print_interval(output)?,
                 _ = log_ticker.tick(), if self.logger.is_some() => self.pass_on_messages(),
-                _ = module_ticker.tick() => self.follow_modules()?,
+                _ = module_ticker.tick() => {
+                    self.follow_modules()?;
+                    let lines = self.take_events()?;
+                    output.write(&lines)?;
+                }
                 status = exited(&mut child) => return Ok(exit_code(status?)),
                 () = &mut stopped => {
                     if let Some(child) = &mut child {
@@ -260,6 +271,7 @@ impl Measurement {
         if !interval.loss.is_empty() {
             text.push_str(&report::loss(&interval.loss));
         }
+        text.push_str(&report::own_cost(&interval));
         output.write(&text)
     }
 

@@ -7,8 +7,8 @@ use prefault_ebpf::{CopyLedger, Latency, Ledger, PathLedger, PrefaultLedger, Wri
 
 use super::snapshot::zero_ledger;
 use super::{
-    CopyStats, FilesystemCounters, FilesystemInterval, Histogram, LossReport, Mode, PathStats, PrefaultStats, Snapshot,
-    WriteStats,
+    CopyStats, FilesystemCounters, FilesystemInterval, Histogram, LossReport, Mode, OwnCost, PathStats, PrefaultStats,
+    Snapshot, WriteStats,
 };
 
 /// What happened between two snapshots.
@@ -20,6 +20,8 @@ pub struct Interval {
     pub filesystems: Vec<FilesystemInterval>,
     /// What was missed.
     pub loss: LossReport,
+    /// What measuring took, if that was measured.
+    pub own_cost: Option<OwnCost>,
 }
 
 /// Why two snapshots have no difference: they are not of one session in this order.
@@ -80,6 +82,7 @@ impl Interval {
             duration_ns: grown("time", earlier.at_ns, later.at_ns)?,
             filesystems: filesystems.collect::<Result<_, _>>()?,
             loss: loss_between(earlier, later)?,
+            own_cost: later.own_cost.map(|own_cost| own_cost - earlier.own_cost.unwrap_or_default()),
         })
     }
 
@@ -240,7 +243,7 @@ mod tests {
     }
 
     fn snapshot(at_ns: u64, filesystems: Vec<FilesystemCounters>) -> Snapshot {
-        Snapshot { at_ns, filesystems, losses: [0; N_LOSSES], missed_runs: 0, events_unread: 0 }
+        Snapshot { at_ns, filesystems, losses: [0; N_LOSSES], missed_runs: 0, events_unread: 0, own_cost: None }
     }
 
     fn between(earlier: &Snapshot, later: &Snapshot) -> Result<Interval, IntervalError> {

@@ -6,6 +6,7 @@
 pub mod histogram;
 pub mod interval;
 pub mod loss;
+pub mod own_cost;
 pub mod report;
 pub mod snapshot;
 pub mod stats;
@@ -13,6 +14,7 @@ pub mod stats;
 pub use histogram::{Bucket, Histogram};
 pub use interval::{Interval, IntervalError};
 pub use loss::{LossEntry, LossReport};
+pub use own_cost::OwnCost;
 pub use report::{EventRecord, Report, SiteReport};
 pub use snapshot::{Filesystem, FilesystemCounters, PathCounters, Snapshot, add_ledger, add_path_ledger, zero_ledger};
 pub use stats::{CopyStats, FilesystemInterval, Mode, PathStats, PrefaultStats, WriteStats};

@@ -7,6 +7,8 @@ use prefault_ebpf::{
     CopyLedger, Latency, Ledger, N_BUCKETS, N_LOSSES, OTHER_SLOT, PathLedger, PrefaultLedger, SlotInfo, WriteLedger,
 };
 
+use super::OwnCost;
+
 /// Bits of a kernel `dev_t` that hold the minor number.
 const MINOR_BITS: u32 = 20;
 
@@ -23,6 +25,8 @@ pub struct Snapshot {
     pub missed_runs: u64,
     /// Events that reached the ring but were not read by userspace.
     pub events_unread: u64,
+    /// What measuring took so far, if that is measured.
+    pub own_cost: Option<OwnCost>,
 }
 
 /// Counters of one filesystem, cumulative.

@@ -27,7 +27,15 @@ struct Document<'a> {
     sites: Vec<Site<'a>>,
     #[serde(serialize_with = "loss")]
     loss: &'a LossReport,
+    own_cost: Option<OwnCostOf>,
     events: Vec<Event<'a>>,
+}
+
+#[derive(Serialize)]
+struct OwnCostOf {
+    runs: u64,
+    run_ns: u64,
+    share_of_cpu: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -134,6 +142,11 @@ impl<'a> From<&'a Report> for Document<'a> {
             filesystems: report.interval.filesystems.iter().map(Filesystem::from).collect(),
             sites: report.sites.iter().map(Site::from).collect(),
             loss: &report.interval.loss,
+            own_cost: report.interval.own_cost.map(|own_cost| OwnCostOf {
+                runs: own_cost.runs,
+                run_ns: own_cost.run_ns,
+                share_of_cpu: own_cost.share_of_cpu(report.interval.duration_ns),
+            }),
             events: report.events.iter().map(Event::from).collect(),
         }
     }

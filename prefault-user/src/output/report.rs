@@ -1,6 +1,6 @@
 //! The text at the end of a measurement: table, verdict and histograms of each filesystem, sites, losses.
 
-use crate::data::{FilesystemInterval, LossReport, PathStats, Report, SiteReport};
+use crate::data::{FilesystemInterval, Interval, LossReport, PathStats, Report, SiteReport};
 
 use super::table::{self, Scale};
 use super::{histogram, sentence, units};
@@ -28,8 +28,20 @@ pub fn report(report: &Report) -> String {
     }
     text.push('\n');
     text.push_str(&sites(&report.sites));
+    text.push_str(&own_cost(interval));
     text.push_str(&loss(&interval.loss));
     text
+}
+
+/// What measuring took, as a line; nothing if that was not measured.
+pub fn own_cost(interval: &Interval) -> String {
+    let Some(own_cost) = interval.own_cost else { return String::new() };
+    let share = own_cost.share_of_cpu(interval.duration_ns).map_or_else(|| "-".to_owned(), units::percent);
+    format!(
+        "own cost: {} of BPF programs, {} in all, {share} of one CPU; probing itself comes on top\n",
+        units::counted(own_cost.runs, "run", "runs"),
+        units::duration(own_cost.run_ns as f64)
+    )
 }
 
 /// What was missed: `loss: none`, or one line for each counter that is not zero.

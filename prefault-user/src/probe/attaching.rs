@@ -11,7 +11,7 @@ use aya::{
     maps::HashMap,
     programs::{FEntry, FExit, KProbe, RawTracePoint},
 };
-use prefault_ebpf::{COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, map, program};
+use prefault_ebpf::{COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, cookie_of_registers, map, program};
 
 use super::{
     attach::{KprobePmu, Link, attach_tracing},
@@ -163,7 +163,7 @@ impl Attaching {
             return Ok(link.map(|link| vec![link]));
         }
         let (name, places, on_return) = match (entry, &path.returns) {
-            (true, _) => (program::ENTER_KPROBE, std::slice::from_ref(&path.address), false),
+            (true, _) => (program::ENTER_KPROBE, std::slice::from_ref(&path.entry), false),
             (false, Some(returns)) if mechanism == Mechanism::ReturnSites => {
                 (program::LEAVE_KPROBE, returns.as_slice(), false)
             }
@@ -214,8 +214,9 @@ impl Attaching {
                 Operation::Prefault => (program::PREFAULT_BEGIN, program::PREFAULT_RETURN),
                 Operation::Copy => (program::COPY_BEGIN, program::COPY_RETURN),
             };
-            for (name, on_return) in [(end, true), (begin, false)] {
-                let link = self.attach_probe(name, planned.target.address, on_return, 0)?;
+            let cookie = cookie_of_registers(planned.target.signature.registers());
+            for (name, on_return, cookie) in [(end, true, 0), (begin, false, cookie)] {
+                let link = self.attach_probe(name, planned.target.address, on_return, cookie)?;
                 let link = link.with_context(|| format!("failed to probe {}", planned.target.signature.name))?;
                 self.points.push(Point { place, module: None, _link: link });
             }
@@ -226,16 +227,23 @@ impl Attaching {
     fn attach_sites(&mut self, plan: &mut Plan, ends: bool) -> Result<()> {
         for planned in plan.sites.iter_mut().filter(|planned| planned.mechanism == Ok(Mechanism::CallSite)) {
             let call = &planned.site.call;
-            let (name, address, place) = match (planned.site.target.signature.operation, ends) {
-                (Operation::Prefault, false) => (program::PREFAULT_BEGIN, call.address, Place::Call(call.address)),
-                (Operation::Prefault, true) => (program::PREFAULT_END, call.after, Place::AfterCall(call.address)),
-                (Operation::Copy, false) => (program::COPY_BEGIN, call.address, Place::Call(call.address)),
-                (Operation::Copy, true) => (program::COPY_END, call.after, Place::AfterCall(call.address)),
+            let (name, place) = match (planned.site.target.signature.operation, ends) {
+                (Operation::Prefault, false) => (program::PREFAULT_BEGIN, Place::Call(call.address)),
+                (Operation::Prefault, true) => (program::PREFAULT_END, Place::AfterCall(call.address)),
+                (Operation::Copy, false) => (program::COPY_BEGIN, Place::Call(call.address)),
+                (Operation::Copy, true) => (program::COPY_END, Place::AfterCall(call.address)),
             };
             if self.is_attached(place) {
                 continue;
             }
-            match self.attach_probe(name, address, false, 0)? {
+            let around = &planned.site.around;
+            let (address, cookie) = match (self.without_cookies, ends) {
+                (true, false) => (call.address, 0),
+                (true, true) => (call.after, 0),
+                (false, false) => (around.begin, cookie_of_registers(around.registers)),
+                (false, true) => (around.end, 0),
+            };
+            match self.attach_probe(name, address, false, cookie)? {
                 Ok(link) => self.points.push(Point { place, module: call.module.clone(), _link: link }),
                 Err(error) => {
                     // Half a site would count every operation as lost.

@@ -8,6 +8,7 @@ mod object;
 pub mod plan;
 pub mod pods;
 pub mod session;
+pub mod stats;
 mod text;
 
 pub use text::text_through_bpf;

@@ -2,10 +2,7 @@
 //!
 //! What it attached ends with it: every attachment is a descriptor of this process.
 
-use std::{
-    fs,
-    os::fd::{AsRawFd as _, BorrowedFd},
-};
+use std::{fs, os::fd::OwnedFd};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -21,9 +18,10 @@ use super::{
     object::{Object, object},
     plan::Plan,
     pods::{PodConfig, PodLedger, PodLosses, PodPathLedger, PodSlotInfo},
+    stats,
 };
 use crate::{
-    data::{Filesystem, FilesystemCounters, PathCounters, Snapshot, add_ledger, add_path_ledger, zero_ledger},
+    data::{Filesystem, FilesystemCounters, OwnCost, PathCounters, Snapshot, add_ledger, add_path_ledger, zero_ledger},
     sites::Operation,
 };
 
@@ -41,11 +39,13 @@ pub struct Options {
     pub slots: u32,
     /// Which writes are measured.
     pub filters: Filters,
+    /// Whether what measuring takes is measured too.
+    pub own_cost: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { verbose: false, events: false, slots: DEFAULT_SLOTS, filters: Filters::default() }
+        Self { verbose: false, events: false, slots: DEFAULT_SLOTS, filters: Filters::default(), own_cost: false }
     }
 }
 
@@ -57,6 +57,8 @@ pub struct Session {
     path_ledgers: PerCpuArray<MapData, PodPathLedger>,
     losses: PerCpuArray<MapData, PodLosses>,
     slot_info: HashMap<MapData, u32, PodSlotInfo>,
+    /// Keeps the kernel measuring the runs of our programs.
+    runs_measured: Option<OwnedFd>,
 }
 
 impl Session {
@@ -75,8 +77,14 @@ impl Session {
             losses: PerCpuArray::try_from(take(&mut bpf, map::LOSSES)?)?,
             slot_info: HashMap::try_from(take(&mut bpf, map::SLOT_INFO)?)?,
             attaching: Attaching::new(bpf, object.is_basic)?,
+            runs_measured: None,
             plan,
         };
+        if options.own_cost {
+            let measured = stats::measure_runs();
+            session.runs_measured =
+                Some(measured.context("failed to measure the runs of BPF programs, as --own-cost asks (Linux 5.8)")?);
+        }
         if options.filters.follow {
             session.attaching.follow_processes()?;
         }
@@ -135,7 +143,7 @@ impl Session {
             // The descriptor of this very folder is gone when its turn comes.
             let info = fs::read_to_string(entry?.path()).unwrap_or_default();
             if info.contains("map_id:") {
-                bytes += fdinfo_number(&info, "memlock:").unwrap_or(0);
+                bytes += stats::number(&info, "memlock:").unwrap_or(0);
             }
         }
         Ok(bytes)
@@ -170,8 +178,11 @@ impl Session {
         for PodLosses(part) in self.losses.get(&0, 0).context("failed to read the loss counters")?.iter() {
             losses.iter_mut().zip(part).for_each(|(sum, n)| *sum += n);
         }
-        let missed_runs = self.attaching.programs().map(missed_runs).sum();
-        Ok(Snapshot { at_ns: monotonic_ns(), filesystems, losses, missed_runs, events_unread })
+        let programs: Vec<_> = self.attaching.programs().map(stats::program_stats).collect();
+        let missed_runs = programs.iter().map(|program| program.missed_runs).sum();
+        let own_cost = programs.iter().fold(OwnCost::default(), |sum, program| sum + program.own_cost);
+        let own_cost = self.runs_measured.is_some().then_some(own_cost);
+        Ok(Snapshot { at_ns: monotonic_ns(), filesystems, losses, missed_runs, events_unread, own_cost })
     }
 
     /// What each slot in use stands for, and the one that takes the rest; by slot.
@@ -211,7 +222,7 @@ impl Session {
 }
 
 fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
-    let Options { verbose, events, slots, ref filters } = *options;
+    let Options { verbose, events, slots, ref filters, own_cost: _ } = *options;
     let log_level: u8 = if verbose { log::Level::Info as u8 } else { 0 };
     // The verifier's log is pages long, and writing it slows the load down.
     let verifier_log = if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::DISABLE };
@@ -244,17 +255,6 @@ fn raise_memlock_limit() {
     let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the structure lives through the call. Where it matters and fails, creating the maps says so.
     let _unused = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
-}
-
-/// Runs of a program that the kernel skipped, because one was already running on the CPU; 0 where it does not count
-/// them (before 5.12, 9ed9e9ba2337 "bpf: Count the number of times recursion was prevented").
-fn missed_runs(program: BorrowedFd<'_>) -> u64 {
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).unwrap_or_default();
-    fdinfo_number(&info, "recursion_misses:").unwrap_or(0)
-}
-
-fn fdinfo_number(info: &str, key: &str) -> Option<u64> {
-    info.lines().find_map(|line| line.strip_prefix(key))?.trim().parse().ok()
 }
 
 /// Name of the block device with this kernel device number, `None` if there is none (any more).

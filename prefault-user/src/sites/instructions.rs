@@ -38,6 +38,17 @@ pub struct Exit {
     pub restoring: Vec<usize>,
 }
 
+/// Where a call is best probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Around {
+    /// Address of the probe before the call.
+    pub begin: u64,
+    /// Registers that hold the bytes asked for and the iterator there, by their numbers in the instruction set.
+    pub registers: [u8; 2],
+    /// Address of the probe behind the call.
+    pub end: u64,
+}
+
 /// An instruction set.
 pub trait InstructionSet {
     /// Bytes of the longest call: how far searched pieces of text have to overlap.
@@ -59,8 +70,20 @@ pub trait InstructionSet {
     /// Where the jumps in `function`, which is at `address`, go.
     fn jumps(function: &[u8], address: u64) -> Vec<u64>;
 
+    /// The best places to probe the call at `call` in `function`, which is at `address`, and where arguments number
+    /// `arguments` are there. `jumps` are all places in the function that are jumped to. `None` if decoding from the start
+    /// does not meet the call.
+    fn around(function: &[u8], address: u64, call: u64, arguments: [u8; 2], jumps: &[u64]) -> Option<Around>;
+
+    /// Numbers of the registers that hold arguments number `arguments` at a call.
+    fn argument_registers(arguments: [u8; 2]) -> [u8; 2];
+
     /// Whether a breakpoint is the first byte of `text`.
     fn is_breakpoint(text: &[u8]) -> bool;
+
+    /// Bytes from `entry`, the start of a function, to the instruction behind its ftrace location; `None` if that cannot be
+    /// told.
+    fn behind_ftrace_location(entry: &[u8]) -> Option<u64>;
 
     /// Whether the function that starts with `entry` has an ftrace location; `None` if that cannot be told.
     fn is_traceable(entry: &[u8]) -> Option<bool>;

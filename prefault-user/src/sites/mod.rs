@@ -3,7 +3,7 @@
 //! A pure function of kernel facts. Two of the functions we measure cannot be probed themselves on stock kernels, their
 //! callers can; and because the calls are found in the text, no list of filesystems has to be kept.
 
-mod exits;
+mod ends;
 mod instructions;
 mod paths;
 mod scan;
@@ -11,8 +11,10 @@ mod x86_64;
 
 use std::{fmt, ops::Range};
 
+use self::{instructions::InstructionSet as _, x86_64::X86_64};
 use crate::kernel::Kernel;
 
+pub use instructions::Around;
 pub use paths::{Destination, NoPath, Path};
 pub use scan::Call;
 
@@ -51,6 +53,18 @@ pub struct Signature {
     pub keeps_iter: bool,
 }
 
+impl Signature {
+    fn arguments(&self) -> [u8; 2] {
+        [self.bytes_argument as u8, self.iter_argument as u8]
+    }
+
+    /// Numbers of the registers that hold the bytes asked for and the iterator at a call.
+    #[must_use]
+    pub fn registers(&self) -> [u8; 2] {
+        X86_64::argument_registers(self.arguments())
+    }
+}
+
 const fn signature(name: &'static str, operation: Operation, bytes_argument: u32, iter_argument: u32) -> Signature {
     Signature { name, operation, bytes_argument, iter_argument, returns_errno: false, keeps_iter: false }
 }
@@ -85,6 +99,8 @@ pub struct Site {
     pub target: Target,
     /// Where the call is.
     pub call: Call,
+    /// Where it is best probed.
+    pub around: Around,
     /// Write paths it belongs to, as indices into [`Sites::paths`]: one, or several for a shared helper.
     pub paths: Result<Vec<usize>, NoPath>,
 }
@@ -163,10 +179,26 @@ impl Sites {
             .calls
             .into_iter()
             .zip(resolved.of_calls)
-            .map(|(call, paths)| Site { target: found.targets[call.target], call, paths })
+            .map(|(call, paths)| {
+                let target = found.targets[call.target];
+                Site { target, around: around(kernel, &call, target.signature), call, paths }
+            })
             .collect();
         Ok(found)
     }
+}
+
+/// Where `call` is best probed; at the call itself, if what is around it cannot be read for certain.
+fn around(kernel: &Kernel, call: &Call, signature: Signature) -> Around {
+    let arguments = signature.arguments();
+    let found = || {
+        let text = ends::text_of(kernel, call.caller_address)?;
+        let jumps = ends::jumps_into(kernel, call.caller_address)?;
+        X86_64::around(&text, call.caller_address, call.address, arguments, &jumps)
+    };
+    // Under another tool's probe instructions are not what they seem.
+    let found = if call.probed { None } else { found() };
+    found.unwrap_or(Around { begin: call.address, registers: signature.registers(), end: call.after })
 }
 
 fn targets_of(kernel: &Kernel) -> Result<Vec<Target>, SitesError> {

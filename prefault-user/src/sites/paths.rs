@@ -9,7 +9,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::{
-    exits,
+    ends,
     scan::{self, Call},
 };
 use crate::kernel::{Kernel, types::Parameter};
@@ -21,6 +21,8 @@ pub struct Path {
     pub function: String,
     /// Address.
     pub address: u64,
+    /// Where its entry is probed.
+    pub entry: u64,
     /// Module, `None` for the kernel.
     pub module: Option<String>,
     /// It copies, itself or in a helper. One that only prefaults is around another path or around direct I/O, and is
@@ -127,10 +129,11 @@ impl Resolved {
         self.paths.push(Path {
             function: function.name.clone(),
             address: function.address,
+            entry: ends::entry_of(kernel, function.address),
             module: function.module.clone(),
             copies,
             destination,
-            returns: exits::returns_of(kernel, function.address),
+            returns: ends::returns_of(kernel, function.address),
             traceable: scan::is_traceable(kernel, function.address),
             in_kernel_btf: function.module.is_none() && described && destination == Destination::Kiocb,
         });

@@ -1,8 +1,10 @@
 //! x86-64: `e8 rel32` calls, `cc` breakpoints, five-byte ftrace locations.
 
+mod around;
+
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Register};
 
-use super::instructions::{Candidate, Exit, InstructionSet, Landing};
+use super::instructions::{Around, Candidate, Exit, InstructionSet, Landing};
 
 /// x86-64.
 pub struct X86_64;
@@ -113,8 +115,23 @@ impl InstructionSet for X86_64 {
         instructions.map(|instruction| instruction.near_branch_target()).filter(|&target| target != 0).collect()
     }
 
+    fn around(function: &[u8], address: u64, call: u64, arguments: [u8; 2], jumps: &[u64]) -> Option<Around> {
+        around::around(function, address, call, arguments, jumps)
+    }
+
+    fn argument_registers(arguments: [u8; 2]) -> [u8; 2] {
+        around::argument_registers(arguments).map(|register| register.number() as u8)
+    }
+
     fn is_breakpoint(text: &[u8]) -> bool {
         text.first() == Some(&BREAKPOINT)
+    }
+
+    fn behind_ftrace_location(entry: &[u8]) -> Option<u64> {
+        let location = LANDING_PADS.iter().find_map(|pad| entry.strip_prefix(pad)).unwrap_or(entry);
+        // A call is what a tracer makes of it.
+        let is_one = IDLE.iter().any(|nop| location.starts_with(nop)) || location.first() == Some(&CALL);
+        is_one.then_some((entry.len() - location.len() + NOP5.len()) as u64)
     }
 
     fn is_traceable(entry: &[u8]) -> Option<bool> {
@@ -246,5 +263,7 @@ mod tests {
         for (entry, expected) in cases {
             assert_eq!(X86_64::is_traceable(entry), expected, "{entry:x?}");
         }
+        let lengths = cases.map(|(entry, _)| X86_64::behind_ftrace_location(entry));
+        assert_eq!(lengths, [Some(5), Some(9), Some(9), None, None, Some(5), None]);
     }
 }

@@ -2,8 +2,8 @@
 
 use prefault_ebpf::{Event, EventKind, Latency, Ledger, Loss, N_LOSSES, PathLedger, bucket_of};
 use prefault_user::data::{
-    EventRecord, Filesystem, FilesystemCounters, PathCounters, SiteReport, Snapshot, add_ledger, add_path_ledger,
-    zero_ledger,
+    EventRecord, Filesystem, FilesystemCounters, OwnCost, PathCounters, SiteReport, Snapshot, add_ledger,
+    add_path_ledger, zero_ledger,
 };
 
 /// Functions of the paths, by number.
@@ -20,6 +20,7 @@ pub fn begin() -> Snapshot {
         losses: [0; N_LOSSES],
         missed_runs: 2,
         events_unread: 0,
+        own_cost: Some(OwnCost { runs: 6_000, run_ns: 2_000_000 }),
     }
 }
 
@@ -41,6 +42,7 @@ pub fn end() -> Snapshot {
     snapshot.losses[Loss::EventDropped as usize] = 1_871;
     snapshot.losses[Loss::BeforeStart as usize] = 2;
     snapshot.missed_runs += 1;
+    snapshot.own_cost = Some(OwnCost { runs: 16_212, run_ns: 7_432_100 });
     snapshot
 }
 

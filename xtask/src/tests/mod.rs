@@ -150,7 +150,8 @@ fn guests_of(series: &str, update_golden: bool, report: &Report) -> Result<Vec<G
             }
             let memory_mib = group.memory_mib();
             let (append, cpu) = (boot.append().to_owned(), boot.cpu().to_owned());
-            let machine = Machine { append, cpu, memory_mib, ..Machine::new(kernel.clone()) };
+            let icount = boot == Boot::Counted;
+            let machine = Machine { append, cpu, memory_mib, icount, ..Machine::new(kernel.clone()) };
             let filesystems = filesystems::scripts(*group, context.kernel.version);
             guests.push(Guest { machine, name, filesystems, steps });
         }
@@ -159,7 +160,7 @@ fn guests_of(series: &str, update_golden: bool, report: &Report) -> Result<Vec<G
 }
 
 fn guest_name(series: &str, boot: Boot, group: Group) -> String {
-    [series, boot.append(), group.name()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    [series, boot.name(), group.name()].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 const KERNEL_LOG: &str = "kernel-log";

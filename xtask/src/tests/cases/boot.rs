@@ -32,6 +32,8 @@ pub enum Boot {
     AllMitigations,
     /// The kernel is where it was linked to.
     NoKaslr,
+    /// On one processor whose clock counts instructions.
+    Counted,
 }
 
 /// "x86/bugs: Add retbleed=stuff" is in 6.2.
@@ -39,7 +41,7 @@ const CALL_DEPTH_SINCE: Version = (6, 2);
 
 impl Boot {
     /// All ways.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Plain,
         Self::Confidentiality,
         Self::Integrity,
@@ -49,13 +51,14 @@ impl Boot {
         Self::NoMitigations,
         Self::AllMitigations,
         Self::NoKaslr,
+        Self::Counted,
     ];
 
     /// Words added to the kernel's command line.
     #[must_use]
     pub fn append(self) -> &'static str {
         match self {
-            Self::Plain => "",
+            Self::Plain | Self::Counted => "",
             Self::Confidentiality => "lockdown=confidentiality",
             Self::Integrity => "lockdown=integrity",
             Self::CallDepth => "retbleed=stuff",
@@ -65,6 +68,12 @@ impl Boot {
             Self::AllMitigations => "mitigations=auto,nosmt",
             Self::NoKaslr => "nokaslr",
         }
+    }
+
+    /// What its guests and cases are called, if they need to be told apart.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        if self == Self::Counted { "counting instructions" } else { self.append() }
     }
 
     /// The processor model that it takes, as QEMU names it.
@@ -80,6 +89,7 @@ impl Boot {
         match self {
             Self::Plain => true,
             Self::CallDepth => version >= CALL_DEPTH_SINCE,
+            Self::Counted => super::cost::BASELINE.iter().any(|(of, _)| *of == series),
             _ => series == REFERENCE,
         }
     }
@@ -95,7 +105,7 @@ impl Boot {
     pub fn runs(self, kind: Kind) -> bool {
         match self {
             Self::Plain => true,
-            Self::Confidentiality | Self::Integrity => false,
+            Self::Confidentiality | Self::Integrity | Self::Counted => false,
             _ => matches!(kind, Kind::Absent | Kind::Half),
         }
     }

@@ -27,8 +27,8 @@ round() {
     umount /mnt/f2fs; grep -h f2fs /sys/kernel/debug/kprobes/list > probes; modprobe -r f2fs || exit; sleep 3
     grep -h f2fs /sys/kernel/debug/kprobes/list > left
 }
-prefault --json -o counted.json --fstype f2fs & tool=$!
-wait_until_attached; sleep 3
+prefault -v --json -o counted.json --fstype f2fs 2> log & tool=$!
+wait_until_measuring log
 round; round
 kill -INT $tool; wait $tool; code=$?
 losetup -d /dev/loop1; rm /tmp/f2fs; exit $code
@@ -68,8 +68,8 @@ code=$?; cat $cpu; exit $code
     case(
         "process that starts while measuring is followed by its name",
         Kernels::Reference,
-        "prefault --json -o counted.json --comm workload & tool=$!
-wait_until_attached; sleep 3; workload absent /mnt/tmpfs > truth; kill -INT $tool; wait $tool\n",
+        "prefault -v --json -o counted.json --comm workload 2> log & tool=$!
+wait_until_measuring log; workload absent /mnt/tmpfs > truth; kill -INT $tool; wait $tool\n",
         |said, _| exact(said),
     ),
     case(

@@ -16,7 +16,7 @@ pub const CASES: &[Case] = &[Case {
     kernels: Kernels::All,
     boot: Boot::Plain,
     group: Group::Further,
-    limit_seconds: 120,
+    limit_seconds: 300,
     // All modules that call one of the functions, by any of their names.
     script: "cd /lib/modules/$(uname -r)
 names='iov_iter_fault_in_readable|fault_in_iov_iter_readable|iov_iter_copy_from_user_atomic|copy_page_from_iter_atomic|copy_folio_from_iter_atomic'

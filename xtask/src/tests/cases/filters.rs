@@ -38,8 +38,8 @@ pub const CASES: &[Case] = &[
     amid_noise!(
         "filter --pid",
         "mkfifo /tmp/go; sh -c 'read word < /tmp/go; exec workload absent /mnt/ext4 /mnt/tmpfs > truth' & pid=$!
-prefault --json -o counted.json -p $pid & tool=$!
-sleep 6; echo go > /tmp/go; wait $pid; kill -INT $tool; wait $tool"
+prefault -v --json -o counted.json -p $pid 2> log & tool=$!
+wait_until_measuring log; echo go > /tmp/go; wait $pid; kill -INT $tool; wait $tool"
     ),
     amid_noise!(
         "filter --cgroup",

@@ -3,6 +3,7 @@
 
 mod boot;
 mod changes;
+mod cost;
 mod coverage;
 mod doctor;
 mod ends;
@@ -78,6 +79,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
     [
         boot::CASES,
         changes::CASES,
+        cost::CASES,
         coverage::CASES,
         doctor::CASES,
         ends::CASES,
@@ -98,7 +100,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
 #[must_use]
 pub fn steps(context: &Context, boot: Boot, group: Group) -> Vec<Step> {
     let is_wanted = |case: &&Case| case.boot == boot && case.group == group && case.kernels.contains(&context.series);
-    let kernel = [context.series.as_str(), boot.append()].join(" ");
+    let kernel = [context.series.as_str(), boot.name()].join(" ");
     let step = |case: &'static Case| {
         let (name, context) = (format!("{} {}", kernel.trim_end(), case.name), context.clone());
         Step {

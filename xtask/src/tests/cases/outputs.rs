@@ -27,6 +27,20 @@ pub const CASES: &[Case] = &[
     case("output that cannot be written", "prefault -d 1 -o /nonexistent/file\n", |said, _| {
         super::expect_refusal(said, &["/nonexistent/file"])
     }),
+    case(
+        "own cost",
+        "prefault --own-cost --json -o counted.json -- workload resident /mnt/tmpfs > truth\n",
+        |said, _| {
+            said.expect_code(0)?;
+            let document: serde_json::Value = said.json("counted.json")?;
+            let runs = document.pointer("/own_cost/runs").and_then(serde_json::Value::as_u64).unwrap_or_default();
+            let share = document.pointer("/own_cost/share_of_cpu").and_then(serde_json::Value::as_f64);
+            // Each of 100 writes meets six points.
+            ensure!(runs >= 600, "{runs} runs of programs, expected 600");
+            ensure!(share.is_some_and(|share| share > 0.0 && share < 1.0), "a share of {share:?}");
+            Ok(())
+        },
+    ),
     case("full disk", "prefault --json -d 1 > /dev/full\n", |said, _| super::expect_refusal(said, &["space"])),
 ];
 

@@ -78,7 +78,7 @@ exit $code\n",
         targets.join(" ")
     );
     let checks = cells.into_iter().map(|cell| {
-        let kernel = [cell.series.as_str(), boot.append()].join(" ");
+        let kernel = [cell.series.as_str(), boot.name()].join(" ");
         let name = format!("{} {} {kind}", kernel.trim_end(), cell.filesystem.name);
         let judge: Judge = Box::new(move |said| judge(said, &cell));
         (name, judge)

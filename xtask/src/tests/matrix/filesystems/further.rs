@@ -22,8 +22,8 @@ const fn on_disk(name: &'static str, mkfs: &'static [(Span, &'static str)], moun
 /// All of them.
 pub(super) const FILESYSTEMS: [Filesystem; 28] = [
     Filesystem {
-        // Seen on 7.3 and not on 6.18.
-        families: &[(Span::before((7, 3)), Family::Pages), (Span::since((7, 3)), Family::Folios)],
+        // Seen on 6.18 and not on 6.12.
+        families: &[(Span::before((6, 15)), Family::Pages), (Span::since((6, 15)), Family::Folios)],
         ..on_disk("ext2", &[(Span::ANY, "mkfs.ext2 -q $DEVICE")], "mount -t ext2 $DEVICE $DIRECTORY")
     },
     on_disk("ext3", &[(Span::ANY, "mkfs.ext3 -q $DEVICE")], "mount -t ext3 $DEVICE $DIRECTORY"),
@@ -61,8 +61,8 @@ mkfs.ext4 -q /srv/loop/image; modprobe loop; losetup /dev/loop0 /srv/loop/image;
         fstype: "bdev",
         families: &[
             (Span::before((6, 6)), Family::Pages),
-            (Span::between((6, 6), (7, 3)), Family::IomapPages),
-            (Span::since((7, 3)), Family::Iomap),
+            (Span::between((6, 6), (6, 15)), Family::IomapPages),
+            (Span::since((6, 15)), Family::Iomap),
         ],
         lacks: &[(Span::ANY, Kind::Append)],
         ..on_disk("bdev", &[(Span::ANY, "true")], "rmdir $DIRECTORY; ln -s $DEVICE $DIRECTORY")

@@ -1,7 +1,10 @@
-//! Where a write path returns: the instructions that leave it, so that its return can be probed without a kretprobe.
+//! Where a write path is entered and where it returns: the instructions that leave it, so that its return can be probed
+//! without a kretprobe.
 //!
 //! A kretprobe has as many instances as the kernel gives it, ten on a small machine, and misses the writers beyond: those
 //! that sleep inside the path keep theirs. A kprobe on each returning instruction misses nobody.
+
+use std::collections::BTreeSet;
 
 use super::{
     instructions::{Exit, InstructionSet},
@@ -15,21 +18,47 @@ pub fn returns_of(kernel: &Kernel, address: u64) -> Option<Vec<u64>> {
     let (function, range) = kernel.symbols.containing(address)?;
     let text = text_of(kernel, address)?;
     let mut exits = Vec::new();
-    let mut jumps = X86_64::jumps(&text, range.start);
     for exit in X86_64::exits(&text, range.start)? {
-        if let Some(target) = exit.target {
-            let (other, _) = kernel.symbols.containing(target)?;
-            if !other.name.ends_with("return_thunk") {
-                if !(is_part_of(other.name, function.name) && stays_inside(kernel, other.address, address)) {
-                    return None;
-                }
-                jumps.extend(X86_64::jumps(&text_of(kernel, other.address)?, other.address));
-                continue;
-            }
+        let Some(target) = exit.target else {
+            exits.push(exit);
+            continue;
+        };
+        let (other, _) = kernel.symbols.containing(target)?;
+        if other.name.ends_with("return_thunk") {
+            exits.push(exit);
+        } else if !(is_part_of(other.name, function.name) && stays_inside(kernel, other.address, address)) {
+            return None;
         }
-        exits.push(exit);
     }
+    let jumps = jumps_into(kernel, address)?;
     (!exits.is_empty()).then(|| exits.iter().map(|exit| place(exit, range.start, &jumps)).collect())
+}
+
+/// Where the entry of the function at `address` is probed: on the instruction behind its ftrace location. A probe on that
+/// location would run through ftrace, which costs more than a jump, and whose trampolines crash 6.18 with `retbleed=stuff`:
+/// they are copies of code that counts calls at an address relative to its own (arch/x86/kernel/ftrace_64.S,
+/// ftrace_regs_caller, CALL_DEPTH_ACCOUNT).
+pub fn entry_of(kernel: &Kernel, address: u64) -> u64 {
+    let behind = || {
+        let place = address + X86_64::behind_ftrace_location(&text_of(kernel, address)?)?;
+        // Whoever jumps back there does not enter.
+        (!jumps_into(kernel, address)?.contains(&place)).then_some(place)
+    };
+    behind().unwrap_or(address)
+}
+
+/// Where jumps in the function at `address` go, and in the part that was split off from it.
+pub fn jumps_into(kernel: &Kernel, address: u64) -> Option<Vec<u64>> {
+    let (function, range) = kernel.symbols.containing(address)?;
+    let mut jumps = X86_64::jumps(&text_of(kernel, address)?, range.start);
+    let parts = jumps.iter().filter(|target| !range.contains(target)).filter_map(|&target| {
+        kernel.symbols.containing(target).filter(|(part, _)| is_part_of(part.name, function.name))
+    });
+    let parts: BTreeSet<u64> = parts.map(|(part, _)| part.address).collect();
+    for part in parts {
+        jumps.extend(X86_64::jumps(&text_of(kernel, part)?, part));
+    }
+    Some(jumps)
 }
 
 /// Where an exit is probed: as early as the result is there, if the kernel can then replace the breakpoint by a jump, which
@@ -41,7 +70,8 @@ fn place(exit: &Exit, start: u64, jumps: &[u64]) -> u64 {
     places.into_iter().find(|&place| last - place >= X86_64::OPTIMISED_BYTES && is_passed(place)).unwrap_or(last)
 }
 
-fn text_of(kernel: &Kernel, address: u64) -> Option<Vec<u8>> {
+/// The text of the function at `address`.
+pub fn text_of(kernel: &Kernel, address: u64) -> Option<Vec<u8>> {
     let (_, range) = kernel.symbols.containing(address)?;
     let mut text = vec![0; (range.end - range.start) as usize];
     kernel.text.read_text(range.start, &mut text).ok()?;

@@ -1,0 +1,56 @@
+//! The arguments of an operation, from the registers that userspace names in the cookie of the point.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    EbpfContext as _, bindings::pt_regs, helpers::generated::bpf_get_attach_cookie, programs::ProbeContext,
+};
+
+use crate::context::Pending;
+
+/// Bytes asked for, and the iterator.
+#[inline(always)]
+pub fn arguments_of(ctx: &ProbeContext, _operation: Pending) -> (u64, u64) {
+    // SAFETY: the context is that of the running program.
+    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    (register(ctx.regs, cookie & 15), register(ctx.regs, cookie >> 4 & 15))
+}
+
+/// Loads a register of `struct pt_regs` (arch/x86/include/asm/ptrace.h).
+///
+/// Written out, because the compiler would first choose the address and then load, and arithmetic on the context is what the
+/// verifier refuses.
+macro_rules! load {
+    ($regs:ident, $offset:literal) => {{
+        let value: u64;
+        // SAFETY: the registers of a kprobe are readable.
+        unsafe {
+            asm!("{value} = *(u64 *)({regs} + {offset})", value = out(reg) value, regs = in(reg) $regs,
+                 offset = const $offset, options(pure, readonly, nostack));
+        }
+        value
+    }};
+}
+
+/// Register `number` in the encoding of instructions. The stack pointer holds no argument.
+#[inline(always)]
+fn register(regs: *mut pt_regs, number: u64) -> u64 {
+    match number {
+        0 => load!(regs, 80),
+        1 => load!(regs, 88),
+        2 => load!(regs, 96),
+        3 => load!(regs, 40),
+        5 => load!(regs, 32),
+        6 => load!(regs, 104),
+        7 => load!(regs, 112),
+        8 => load!(regs, 72),
+        9 => load!(regs, 64),
+        10 => load!(regs, 56),
+        11 => load!(regs, 48),
+        12 => load!(regs, 24),
+        13 => load!(regs, 16),
+        14 => load!(regs, 8),
+        15 => load!(regs, 0),
+        _ => 0,
+    }
+}
