@@ -70,13 +70,13 @@ pub struct MeasureArgs {
     /// Say on standard error what is being done, and pass on messages of the BPF programs
     #[arg(short, long)]
     pub verbose: bool,
-    /// Which writes.
-    #[command(flatten)]
-    pub filters: FilterArgs,
     /// Filesystems that are counted on their own; those beyond are counted together as `other`
     #[arg(long, value_name = "N", default_value_t = prefault_ebpf::DEFAULT_SLOTS,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(prefault_ebpf::MAX_SLOTS)))]
     pub slots: u32,
+    /// Which writes.
+    #[command(flatten)]
+    pub filters: FilterArgs,
     /// Measure while this command runs, and return its exit code
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,

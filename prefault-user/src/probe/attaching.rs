@@ -15,6 +15,7 @@ use prefault_ebpf::{COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, cookie
 
 use super::{
     attach::{KprobePmu, Link, attach_tracing},
+    load::despite_signals,
     plan::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline},
 };
 use crate::sites::{Destination, Operation, Path};
@@ -69,7 +70,8 @@ impl Attaching {
         for (name, tracepoint) in tracepoints {
             let program = self.bpf.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
             let program: &mut RawTracePoint = program.try_into()?;
-            program.load().with_context(|| format!("failed to load the BPF program {name}"))?;
+            let loaded = despite_signals(|| program.load());
+            loaded.with_context(|| format!("failed to load the BPF program {name}"))?;
             program.attach(tracepoint).with_context(|| format!("failed to attach to the tracepoint {tracepoint}"))?;
             self.programs.push(program.fd()?.as_fd().try_clone_to_owned()?);
         }
@@ -194,7 +196,7 @@ impl Attaching {
         macro_rules! load {
             ($kind:ty) => {{
                 let program: &mut $kind = program.try_into()?;
-                program.load(function, btf)?;
+                despite_signals(|| program.load(function, btf))?;
                 let fd = program.fd()?.as_fd().try_clone_to_owned()?;
                 program.unload()?;
                 Ok(fd)
@@ -261,7 +263,8 @@ impl Attaching {
         let program = self.bpf.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
         let program: &mut KProbe = program.try_into()?;
         if program.fd().is_err() {
-            program.load().with_context(|| format!("failed to load the BPF program {name}"))?;
+            let loaded = despite_signals(|| program.load());
+            loaded.with_context(|| format!("failed to load the BPF program {name}"))?;
             self.programs.push(program.fd()?.as_fd().try_clone_to_owned()?);
         }
         Ok(self.pmu.attach(program.fd()?.as_fd(), address, on_return, cookie))

@@ -4,6 +4,7 @@ mod attach;
 mod attaching;
 pub mod environment;
 pub mod filters;
+mod load;
 mod object;
 pub mod plan;
 pub mod pods;

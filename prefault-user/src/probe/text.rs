@@ -10,7 +10,7 @@ use aya::{
 };
 use prefault_ebpf::{TEXT_CHUNK_BYTES, map, program};
 
-use super::pods::PodText;
+use super::{load::despite_signals, pods::PodText};
 use crate::kernel::text::ReadText;
 
 /// A program that copies kernel text into a map, run once per piece.
@@ -34,7 +34,8 @@ pub fn text_through_bpf() -> Result<Box<dyn ReadText>> {
         .load(super::object::object()?.bytes)?;
     let chunk = bpf.take_map(map::TEXT).ok_or_else(|| anyhow!("the object has no map {}", map::TEXT))?;
     let chunk = Array::try_from(chunk)?;
-    program_of(&mut bpf)?.load().context("failed to load the program that reads kernel text")?;
+    let program = program_of(&mut bpf)?;
+    despite_signals(|| program.load()).context("failed to load the program that reads kernel text")?;
     Ok(Box::new(BpfText { inner: RefCell::new(Inner { bpf, chunk }) }))
 }
 

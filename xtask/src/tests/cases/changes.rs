@@ -28,7 +28,7 @@ round() {
     grep -h f2fs /sys/kernel/debug/kprobes/list > left
 }
 prefault -v --json -o counted.json --fstype f2fs 2> log & tool=$!
-wait_until_measuring log
+wait_until_measuring log || exit
 round; round
 kill -INT $tool; wait $tool; code=$?
 losetup -d /dev/loop1; rm /tmp/f2fs; exit $code
@@ -69,7 +69,7 @@ code=$?; cat $cpu; exit $code
         "process that starts while measuring is followed by its name",
         Kernels::Reference,
         "prefault -v --json -o counted.json --comm workload 2> log & tool=$!
-wait_until_measuring log; workload absent /mnt/tmpfs > truth; kill -INT $tool; wait $tool\n",
+wait_until_measuring log || exit; workload absent /mnt/tmpfs > truth; kill -INT $tool; wait $tool\n",
         |said, _| exact(said),
     ),
     case(

@@ -39,7 +39,7 @@ pub const CASES: &[Case] = &[
         "filter --pid",
         "mkfifo /tmp/go; sh -c 'read word < /tmp/go; exec workload absent /mnt/ext4 /mnt/tmpfs > truth' & pid=$!
 prefault -v --json -o counted.json -p $pid 2> log & tool=$!
-wait_until_measuring log; echo go > /tmp/go; wait $pid; kill -INT $tool; wait $tool"
+wait_until_measuring log || exit; echo go > /tmp/go; wait $pid; kill -INT $tool; wait $tool"
     ),
     amid_noise!(
         "filter --cgroup",
