@@ -161,7 +161,7 @@ impl Measurement {
     fn begin(kernel: String, mut session: Session, modules: ModuleWatch, args: &MeasureArgs) -> Result<Self> {
         // SAFETY: the ring's descriptor stays the same and open for as long as the ring lives.
         let ring = unsafe { AsyncFd::register(session.take_events()?) }.context("failed to wait for events")?;
-        let logger = if args.verbose { Some(session.logger()?) } else { None };
+        let logger = if args.verbose { session.logger()? } else { None };
         let first = session.snapshot(0)?;
         let wants_tables = args.interval.is_some() || (args.command.is_empty() && !args.json);
         let period = wants_tables.then(|| args.interval.unwrap_or(DEFAULT_INTERVAL));

@@ -57,6 +57,8 @@ pub struct Session {
     path_ledgers: PerCpuArray<MapData, PodPathLedger>,
     losses: PerCpuArray<MapData, PodLosses>,
     slot_info: HashMap<MapData, u32, PodSlotInfo>,
+    /// The programs are those for old kernels.
+    is_basic: bool,
     /// Keeps the kernel measuring the runs of our programs.
     runs_measured: Option<OwnedFd>,
 }
@@ -77,6 +79,7 @@ impl Session {
             losses: PerCpuArray::try_from(take(&mut bpf, map::LOSSES)?)?,
             slot_info: HashMap::try_from(take(&mut bpf, map::SLOT_INFO)?)?,
             attaching: Attaching::new(bpf, object.is_basic)?,
+            is_basic: object.is_basic,
             runs_measured: None,
             plan,
         };
@@ -157,12 +160,16 @@ impl Session {
         Ok(RingBuf::try_from(take(self.attaching.bpf(), map::EVENTS)?)?)
     }
 
-    /// The programs' own messages; none come unless the session was started verbose.
+    /// The programs' own messages; none come unless the session was started verbose, and `None` where the programs have
+    /// none.
     ///
     /// # Errors
     /// If the log map cannot be read.
-    pub fn logger(&mut self) -> Result<EbpfLogger<&'static dyn log::Log>> {
-        Ok(EbpfLogger::init(self.attaching.bpf())?)
+    pub fn logger(&mut self) -> Result<Option<EbpfLogger<&'static dyn log::Log>>> {
+        if self.is_basic {
+            return Ok(None);
+        }
+        Ok(Some(EbpfLogger::init(self.attaching.bpf())?))
     }
 
     /// Reads all counters. `events_unread` is what the caller could not take in.
@@ -242,7 +249,7 @@ fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
         )
         .map_max_entries(map::SLOT_INFO, slots)
         .override_global(CONFIG, &config, true)
-        .override_global(LOG_LEVEL, &log_level, true)
+        .override_global(LOG_LEVEL, &log_level, !object.is_basic)
         .load(object.bytes)?)
 }
 
