@@ -90,7 +90,7 @@ mkfs.ext4 -q /srv/loop/image; modprobe loop; losetup /dev/loop0 /srv/loop/image;
     },
     Filesystem {
         // Seen on 7.3 and not on 6.18.
-        families: &[(Span::before((7, 3)), Family::Pages), (Span::since((7, 3)), Family::IomapPages)],
+        families: &[(Span::before((7, 2)), Family::Pages), (Span::since((7, 2)), Family::IomapPages)],
         ..on_disk("exfat", &[(Span::ANY, "mkfs.exfat $DEVICE")], "mount -t exfat $DEVICE $DIRECTORY")
     },
     Filesystem {
