@@ -186,7 +186,10 @@ fuse-overlayfs -o lowerdir=lower,upperdir=upper,workdir=work,writeback=1 $DIRECT
 modprobe nfsd; mount -t nfsd nfsd /proc/fs/nfsd; touch /var/lib/nfs/etab; echo 10 > /proc/fs/nfsd/nfsv4gracetime
 exportfs -i -o rw,no_root_squash,insecure,fsid=0,no_subtree_check 127.0.0.1:/srv/nfs
 rpc.mountd -N 3; rpc.nfsd -N 3 -V 4.2 2
-mount -i -t nfs -o addr=127.0.0.1,clientaddr=127.0.0.1,vers=4.2,sec=sys 127.0.0.1:/ $DIRECTORY",
+# rpc.mountd goes to the background before it listens; the kernel remembers the answer it did not get.
+for try in 1 2 3 4 5 6 7 8 9 10; do
+mount -i -t nfs -o addr=127.0.0.1,clientaddr=127.0.0.1,vers=4.2,sec=sys 127.0.0.1:/ $DIRECTORY && break
+sleep 1; exportfs -f; done",
         )
     },
     // The server of earlier kernels crashes (opinfo_put) or is not there.
