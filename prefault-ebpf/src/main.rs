@@ -10,6 +10,8 @@ mod filters;
 mod loss;
 mod maps;
 mod memory;
+#[cfg_attr(feature = "basic", path = "messages_basic.rs")]
+mod messages;
 mod operation;
 #[cfg_attr(feature = "basic", path = "registers_basic.rs")]
 mod registers;

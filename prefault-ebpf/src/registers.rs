@@ -2,17 +2,14 @@
 
 use core::arch::asm;
 
-use aya_ebpf::{
-    EbpfContext as _, bindings::pt_regs, helpers::generated::bpf_get_attach_cookie, programs::ProbeContext,
-};
+use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
 
-use crate::context::Pending;
+use crate::{context::Pending, tasks::cookie_of};
 
 /// Bytes asked for, and the iterator.
 #[inline(always)]
 pub fn arguments_of(ctx: &ProbeContext, _operation: Pending) -> (u64, u64) {
-    // SAFETY: the context is that of the running program.
-    let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+    let cookie = cookie_of(ctx, None);
     (register(ctx.regs, cookie & 15), register(ctx.regs, cookie >> 4 & 15))
 }
 

@@ -5,8 +5,6 @@ use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::{bpf_probe_read_kernel_str_bytes, generated::bpf_map_lookup_elem},
 };
-#[cfg(not(feature = "basic"))]
-use aya_log_ebpf::info;
 use prefault_ebpf::{FILTERED_SLOT, Loss, MAX_SLOTS, OTHER_SLOT, SlotInfo, SlotKey};
 
 use crate::{
@@ -15,6 +13,7 @@ use crate::{
     loss::lose,
     maps::{SLOT_INFO, SLOTS, config},
     memory::{Memory, Target, Untyped},
+    messages::info,
 };
 
 /// The slot of the filesystem that `target` is on, claimed if it has none yet; [`OTHER_SLOT`] if all are taken,
@@ -74,10 +73,6 @@ fn claim<C: EbpfContext>(context: &C, target: &Target, key: &SlotKey) -> u32 {
             continue;
         }
         if SLOTS.insert(key, slot, u64::from(BPF_NOEXIST)).is_ok() {
-            // As in `drop_stale_frames`.
-            #[cfg(feature = "basic")]
-            let _unused = context;
-            #[cfg(not(feature = "basic"))]
             info!(context, "slot {} is device {}:{}", slot, key.dev >> 20, key.dev & 0xf_ffff);
             return slot;
         }

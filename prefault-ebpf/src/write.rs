@@ -1,8 +1,6 @@
 //! Probe bodies of write paths: entry and return, with the frames of the task between them.
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
-#[cfg(not(feature = "basic"))]
-use aya_log_ebpf::warn;
 use prefault_ebpf::{
     COOKIE_COPIES, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss, MAX_PATHS, OTHER_SLOT, PathLedger, WriteLedger, bucket_of,
 };
@@ -13,6 +11,7 @@ use crate::{
     loss::{add_preemptible, lose},
     maps::{LEDGERS, PATH_LEDGERS},
     memory::{Arguments, Memory, is_direct, target_of},
+    messages::warn,
     operation::lose_pending,
     slots::slot_of,
     tasks::{CONTEXTS, current_task},
@@ -119,10 +118,6 @@ fn drop_stale_frames<C: EbpfContext>(ctx: &C, context: *mut TaskContext, stack: 
             (*context).depth = depth - 1;
             lose_pending(&mut *context);
         }
-        // The verifier of old kernels finds messages too much (E2BIG on 5.10); the loss is counted all the same.
-        #[cfg(feature = "basic")]
-        let _unused = ctx;
-        #[cfg(not(feature = "basic"))]
         warn!(ctx, "the return of a write path was not seen");
     }
 }

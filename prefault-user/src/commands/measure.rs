@@ -218,19 +218,14 @@ impl Measurement {
             tokio::select! {
                 ready = self.ring.readable_mut() => {
                     ready.context("failed to wait for events")?.clear_ready();
-                    let lines = self.take_events()?;
-                    output.write(&lines)?;
+                    self.pass_on_events(output)?;
                 }
-                () = std::future::ready(()), if self.more_events => {
-                    let lines = self.take_events()?;
-                    output.write(&lines)?;
-                }
+                () = std::future::ready(()), if self.more_events => self.pass_on_events(output)?,
                 () = tick(&mut self.ticker) => self.print_interval(output)?,
                 _ = log_ticker.tick(), if self.logger.is_some() => self.pass_on_messages(),
                 _ = module_ticker.tick() => {
                     self.follow_modules()?;
-                    let lines = self.take_events()?;
-                    output.write(&lines)?;
+                    self.pass_on_events(output)?;
                 }
                 status = exited(&mut child) => return Ok(exit_code(status?)),
                 () = &mut stopped => {
@@ -275,7 +270,13 @@ impl Measurement {
         output.write(&text)
     }
 
-    /// Takes events out of the ring, as many as it can hold, so that a flood does not keep the rest waiting; keeps the newest, and returns lines for all if they are to be printed.
+    fn pass_on_events(&mut self, output: &mut Output) -> Result<()> {
+        let lines = self.take_events()?;
+        output.write(&lines)
+    }
+
+    /// Takes events out of the ring, as many as it can hold, so that a flood does not keep the rest waiting; keeps the
+    /// newest, and returns lines for all if they are to be printed.
     fn take_events(&mut self) -> Result<String> {
         let mut lines = String::new();
         self.more_events = false;

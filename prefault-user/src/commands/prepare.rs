@@ -13,12 +13,11 @@ use crate::{
 /// Where the running kernel shows itself.
 pub const ROOT: &str = "/";
 
-/// The plan for the running kernel.
+/// The plan for the running kernel, for which [`check`] has found nothing in the way.
 ///
 /// # Errors
-/// The first thing that stands in the way.
+/// What cannot be read, or not be planned for.
 pub fn plan() -> Result<(String, Plan)> {
-    check()?;
     let kernel = facts()?;
     let begun = Instant::now();
     let sites = Sites::find(&kernel)?;

@@ -150,7 +150,8 @@ fn link_create(attr: &LinkCreateAttr) -> io::Result<OwnedFd> {
     })
 }
 
-fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+/// The descriptor that a system call returned, or its error.
+pub(super) fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }

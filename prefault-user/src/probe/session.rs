@@ -57,8 +57,6 @@ pub struct Session {
     path_ledgers: PerCpuArray<MapData, PodPathLedger>,
     losses: PerCpuArray<MapData, PodLosses>,
     slot_info: HashMap<MapData, u32, PodSlotInfo>,
-    /// The programs are those for old kernels.
-    is_basic: bool,
     /// Keeps the kernel measuring the runs of our programs.
     runs_measured: Option<OwnedFd>,
 }
@@ -79,7 +77,6 @@ impl Session {
             losses: PerCpuArray::try_from(take(&mut bpf, map::LOSSES)?)?,
             slot_info: HashMap::try_from(take(&mut bpf, map::SLOT_INFO)?)?,
             attaching: Attaching::new(bpf, object.is_basic)?,
-            is_basic: object.is_basic,
             runs_measured: None,
             plan,
         };
@@ -166,10 +163,10 @@ impl Session {
     /// # Errors
     /// If the log map cannot be read.
     pub fn logger(&mut self) -> Result<Option<EbpfLogger<&'static dyn log::Log>>> {
-        if self.is_basic {
-            return Ok(None);
+        match EbpfLogger::init(self.attaching.bpf()) {
+            Err(aya_log::Error::MapNotFound) => Ok(None),
+            logger => Ok(Some(logger?)),
         }
-        Ok(Some(EbpfLogger::init(self.attaching.bpf())?))
     }
 
     /// Reads all counters. `events_unread` is what the caller could not take in.

@@ -2,9 +2,10 @@
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
+use super::attach::owned;
 use crate::data::OwnCost;
 
 /// `enum bpf_cmd` (include/uapi/linux/bpf.h).
@@ -29,12 +30,7 @@ pub fn measure_runs() -> io::Result<OwnedFd> {
     // BPF_STATS_RUN_TIME
     let kind: u32 = 0;
     // SAFETY: the attribute is a number that lives through the call, of the size that is passed.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_ENABLE_STATS, &raw const kind, size_of_val(&kind)) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
+    owned(unsafe { libc::syscall(libc::SYS_bpf, BPF_ENABLE_STATS, &raw const kind, size_of_val(&kind)) })
 }
 
 /// Reads what the kernel knows of `program`.

@@ -4,61 +4,81 @@
 //! A kretprobe has as many instances as the kernel gives it, ten on a small machine, and misses the writers beyond: those
 //! that sleep inside the path keep theirs. A kprobe on each returning instruction misses nobody.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use super::{
-    instructions::{Exit, InstructionSet},
+    instructions::{Around, Exit, InstructionSet},
     x86_64::X86_64,
 };
 use crate::kernel::Kernel;
 
-/// Addresses to probe the returns of the function at `address` at. `None` if it also leaves in a way that cannot be
-/// probed: by a jump to another function, whose result is not known yet, or from a part that was split off.
-pub fn returns_of(kernel: &Kernel, address: u64) -> Option<Vec<u64>> {
-    let (function, range) = kernel.symbols.containing(address)?;
-    let text = text_of(kernel, address)?;
-    let mut exits = Vec::new();
-    for exit in X86_64::exits(&text, range.start)? {
-        let Some(target) = exit.target else {
-            exits.push(exit);
-            continue;
-        };
-        let (other, _) = kernel.symbols.containing(target)?;
-        if other.name.ends_with("return_thunk") {
-            exits.push(exit);
-        } else if !(is_part_of(other.name, function.name) && stays_inside(kernel, other.address, address)) {
-            return None;
+/// A function as it stands in memory, read and decoded once for everything that is asked of it.
+pub struct Body<'a> {
+    kernel: &'a Kernel,
+    name: &'a str,
+    range: Range<u64>,
+    text: Vec<u8>,
+    /// Where jumps in it go, and in the part that was split off from it.
+    jumps: Vec<u64>,
+}
+
+impl<'a> Body<'a> {
+    /// Reads the function at `address`. `None` if its text cannot be read.
+    pub fn read(kernel: &'a Kernel, address: u64) -> Option<Self> {
+        let (function, range) = kernel.symbols.containing(address)?;
+        let text = text_of(kernel, address)?;
+        let mut jumps = X86_64::jumps(&text, range.start);
+        let parts = jumps.iter().filter(|target| !range.contains(target)).filter_map(|&target| {
+            kernel.symbols.containing(target).filter(|(part, _)| is_part_of(part.name, function.name))
+        });
+        let parts: BTreeSet<u64> = parts.map(|(part, _)| part.address).collect();
+        for part in parts {
+            jumps.extend(X86_64::jumps(&text_of(kernel, part)?, part));
         }
+        Some(Self { kernel, name: function.name, range, text, jumps })
     }
-    let jumps = jumps_into(kernel, address)?;
-    (!exits.is_empty()).then(|| exits.iter().map(|exit| place(exit, range.start, &jumps)).collect())
-}
 
-/// Where the entry of the function at `address` is probed: on the instruction behind its ftrace location. A probe on that
-/// location would run through ftrace, which costs more than a jump, and whose trampolines crash 6.18 with `retbleed=stuff`:
-/// they are copies of code that counts calls at an address relative to its own (arch/x86/kernel/ftrace_64.S,
-/// ftrace_regs_caller, CALL_DEPTH_ACCOUNT).
-pub fn entry_of(kernel: &Kernel, address: u64) -> u64 {
-    let behind = || {
-        let place = address + X86_64::behind_ftrace_location(&text_of(kernel, address)?)?;
+    /// Addresses to probe the returns at. `None` if it also leaves in a way that cannot be probed: by a jump to another
+    /// function, whose result is not known yet, or from a part that was split off.
+    pub fn returns(&self) -> Option<Vec<u64>> {
+        let mut exits = Vec::new();
+        for exit in X86_64::exits(&self.text, self.range.start)? {
+            let Some(target) = exit.target else {
+                exits.push(exit);
+                continue;
+            };
+            let (other, _) = self.kernel.symbols.containing(target)?;
+            if other.name.ends_with("return_thunk") {
+                exits.push(exit);
+            } else if !(is_part_of(other.name, self.name) && self.stays_inside(other.address)) {
+                return None;
+            }
+        }
+        let places = exits.iter().map(|exit| place(exit, self.range.start, &self.jumps));
+        (!exits.is_empty()).then(|| places.collect())
+    }
+
+    /// Where the entry is probed: on the instruction behind the ftrace location; `None` if that cannot be told. A probe on
+    /// that location would run through ftrace, which costs more than a jump, and whose trampolines crash 6.18 with
+    /// `retbleed=stuff`: they are copies of code that counts calls at an address relative to its own
+    /// (arch/x86/kernel/ftrace_64.S, ftrace_regs_caller, CALL_DEPTH_ACCOUNT).
+    pub fn entry(&self) -> Option<u64> {
+        let place = self.range.start + X86_64::behind_ftrace_location(&self.text)?;
         // Whoever jumps back there does not enter.
-        (!jumps_into(kernel, address)?.contains(&place)).then_some(place)
-    };
-    behind().unwrap_or(address)
-}
-
-/// Where jumps in the function at `address` go, and in the part that was split off from it.
-pub fn jumps_into(kernel: &Kernel, address: u64) -> Option<Vec<u64>> {
-    let (function, range) = kernel.symbols.containing(address)?;
-    let mut jumps = X86_64::jumps(&text_of(kernel, address)?, range.start);
-    let parts = jumps.iter().filter(|target| !range.contains(target)).filter_map(|&target| {
-        kernel.symbols.containing(target).filter(|(part, _)| is_part_of(part.name, function.name))
-    });
-    let parts: BTreeSet<u64> = parts.map(|(part, _)| part.address).collect();
-    for part in parts {
-        jumps.extend(X86_64::jumps(&text_of(kernel, part)?, part));
+        (!self.jumps.contains(&place)).then_some(place)
     }
-    Some(jumps)
+
+    /// Where the call at `call` is best probed, and where arguments number `arguments` are there.
+    pub fn around(&self, call: u64, arguments: [u8; 2]) -> Option<Around> {
+        X86_64::around(&self.text, self.range.start, call, arguments, &self.jumps)
+    }
+
+    /// Whether the part at `part` only ever goes back to this function.
+    fn stays_inside(&self, part: u64) -> bool {
+        text_of(self.kernel, part).and_then(|text| X86_64::exits(&text, part)).is_some_and(|exits| {
+            exits.iter().all(|exit| exit.target.is_some_and(|target| self.range.contains(&target)))
+        })
+    }
 }
 
 /// Where an exit is probed: as early as the result is there, if the kernel can then replace the breakpoint by a jump, which
@@ -70,8 +90,7 @@ fn place(exit: &Exit, start: u64, jumps: &[u64]) -> u64 {
     places.into_iter().find(|&place| last - place >= X86_64::OPTIMISED_BYTES && is_passed(place)).unwrap_or(last)
 }
 
-/// The text of the function at `address`.
-pub fn text_of(kernel: &Kernel, address: u64) -> Option<Vec<u8>> {
+fn text_of(kernel: &Kernel, address: u64) -> Option<Vec<u8>> {
     let (_, range) = kernel.symbols.containing(address)?;
     let mut text = vec![0; (range.end - range.start) as usize];
     kernel.text.read_text(range.start, &mut text).ok()?;
@@ -80,14 +99,6 @@ pub fn text_of(kernel: &Kernel, address: u64) -> Option<Vec<u8>> {
 
 fn is_part_of(part: &str, function: &str) -> bool {
     part.strip_prefix(function) == Some(".cold")
-}
-
-/// Whether the part at `part` only ever goes back to the function at `function`.
-fn stays_inside(kernel: &Kernel, part: u64, function: u64) -> bool {
-    let Some((_, range)) = kernel.symbols.containing(function) else { return false };
-    text_of(kernel, part)
-        .and_then(|text| X86_64::exits(&text, part))
-        .is_some_and(|exits| exits.iter().all(|exit| exit.target.is_some_and(|target| range.contains(&target))))
 }
 
 #[cfg(test)]

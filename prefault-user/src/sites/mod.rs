@@ -9,9 +9,9 @@ mod paths;
 mod scan;
 mod x86_64;
 
-use std::{fmt, ops::Range};
+use std::{collections::HashMap, fmt, ops::Range};
 
-use self::{instructions::InstructionSet as _, x86_64::X86_64};
+use self::{ends::Body, instructions::InstructionSet as _, x86_64::X86_64};
 use crate::kernel::Kernel;
 
 pub use instructions::Around;
@@ -175,29 +175,27 @@ impl Sites {
             found.targets[call.target].signature.operation == Operation::Copy
         });
         found.paths = resolved.paths;
+        let mut callers = HashMap::new();
         found.sites = scanned
             .calls
             .into_iter()
             .zip(resolved.of_calls)
             .map(|(call, paths)| {
                 let target = found.targets[call.target];
-                Site { target, around: around(kernel, &call, target.signature), call, paths }
+                let caller =
+                    callers.entry(call.caller_address).or_insert_with_key(|&caller| Body::read(kernel, caller));
+                Site { target, around: around(caller.as_ref(), &call, target.signature), call, paths }
             })
             .collect();
         Ok(found)
     }
 }
 
-/// Where `call` is best probed; at the call itself, if what is around it cannot be read for certain.
-fn around(kernel: &Kernel, call: &Call, signature: Signature) -> Around {
-    let arguments = signature.arguments();
-    let found = || {
-        let text = ends::text_of(kernel, call.caller_address)?;
-        let jumps = ends::jumps_into(kernel, call.caller_address)?;
-        X86_64::around(&text, call.caller_address, call.address, arguments, &jumps)
-    };
+/// Where `call` in `caller` is best probed; at the call itself, if what is around it cannot be read for certain.
+fn around(caller: Option<&Body<'_>>, call: &Call, signature: Signature) -> Around {
     // Under another tool's probe instructions are not what they seem.
-    let found = if call.probed { None } else { found() };
+    let caller = caller.filter(|_| !call.probed);
+    let found = caller.and_then(|caller| caller.around(call.address, signature.arguments()));
     found.unwrap_or(Around { begin: call.address, registers: signature.registers(), end: call.after })
 }
 

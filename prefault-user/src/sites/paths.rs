@@ -9,7 +9,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::{
-    ends,
+    ends::Body,
     scan::{self, Call},
 };
 use crate::kernel::{Kernel, types::Parameter};
@@ -126,14 +126,15 @@ impl Resolved {
             Role::Helper | Role::CalledBy(_) | Role::Unknown => Destination::Kiocb,
         };
         let described = kernel.types.first_parameter(&function.name, None) != Parameter::Unknown;
+        let body = Body::read(kernel, function.address);
         self.paths.push(Path {
             function: function.name.clone(),
             address: function.address,
-            entry: ends::entry_of(kernel, function.address),
+            entry: body.as_ref().and_then(Body::entry).unwrap_or(function.address),
             module: function.module.clone(),
             copies,
             destination,
-            returns: ends::returns_of(kernel, function.address),
+            returns: body.as_ref().and_then(Body::returns),
             traceable: scan::is_traceable(kernel, function.address),
             in_kernel_btf: function.module.is_none() && described && destination == Destination::Kiocb,
         });

@@ -128,14 +128,14 @@ impl InstructionSet for X86_64 {
     }
 
     fn behind_ftrace_location(entry: &[u8]) -> Option<u64> {
-        let location = LANDING_PADS.iter().find_map(|pad| entry.strip_prefix(pad)).unwrap_or(entry);
+        let location = behind_landing_pad(entry);
         // A call is what a tracer makes of it.
         let is_one = IDLE.iter().any(|nop| location.starts_with(nop)) || location.first() == Some(&CALL);
         is_one.then_some((entry.len() - location.len() + NOP5.len()) as u64)
     }
 
     fn is_traceable(entry: &[u8]) -> Option<bool> {
-        let entry = LANDING_PADS.iter().find_map(|pad| entry.strip_prefix(pad)).unwrap_or(entry);
+        let entry = behind_landing_pad(entry);
         match *entry.first()? {
             _ if IDLE.iter().any(|nop| entry.starts_with(nop)) => Some(true),
             // Patched by a tracer, or code that starts like that.
@@ -143,6 +143,10 @@ impl InstructionSet for X86_64 {
             _ => Some(false),
         }
     }
+}
+
+fn behind_landing_pad(entry: &[u8]) -> &[u8] {
+    LANDING_PADS.iter().find_map(|pad| entry.strip_prefix(pad)).unwrap_or(entry)
 }
 
 /// Whether decoding from `start` meets `place`, looking behind at most `hidden` instructions that a probe replaced.

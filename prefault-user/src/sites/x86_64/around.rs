@@ -10,10 +10,9 @@ use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
 };
 
-use crate::sites::instructions::Around;
+use super::X86_64;
+use crate::sites::instructions::{Around, InstructionSet as _};
 
-/// Bytes that the jump takes.
-const JUMP_BYTES: u64 = 5;
 /// Instructions that the end is moved by at most, so that what is measured stays what it is.
 const MOST_PASSED: usize = 4;
 
@@ -60,7 +59,7 @@ fn before(
             }
         }
         next = instruction.ip();
-        if call - next >= JUMP_BYTES {
+        if call - next >= X86_64::OPTIMISED_BYTES {
             return Some((next, registers));
         }
     }
@@ -90,7 +89,7 @@ fn has_room(instructions: &[Instruction], place: u64, jumps: &[u64]) -> bool {
         if !can_run_elsewhere(instruction) || (instruction.ip() != place && jumps.contains(&instruction.ip())) {
             return false;
         }
-        if instruction.next_ip() - place >= JUMP_BYTES {
+        if instruction.next_ip() - place >= X86_64::OPTIMISED_BYTES {
             return true;
         }
     }
