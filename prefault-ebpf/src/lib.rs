@@ -49,6 +49,8 @@ pub const EVENT_RING_BYTES: u32 = 512 * 1024;
 pub struct Config {
     /// Member offsets, from the running kernel's BTF.
     pub offsets: Offsets,
+    /// Types that pointers can be given, all 0 where the kernel cannot do that.
+    pub types: TypeIds,
     /// Bit n is set if `iter_type & !iter_type_ignored == n` means user memory (ITER_UBUF, ITER_IOVEC).
     pub user_iter_types: u32,
     /// The `iter_type` value of ITER_UBUF, or `u32::MAX` where the kernel has none (before 6.0).
@@ -130,6 +132,22 @@ pub struct Offsets {
     /// `kiocb.ki_flags`
     pub kiocb_flags: u32,
 }
+
+/// Numbers of structures in the BTF of the running kernel, for `bpf_rdonly_cast`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TypeIds {
+    /// `struct kiocb`
+    pub kiocb: u32,
+    /// `struct file`
+    pub file: u32,
+    /// `struct iov_iter`
+    pub iov_iter: u32,
+}
+
+/// Stands, in the object, for the BTF number of `bpf_rdonly_cast` in the calls of it, which userspace puts there before
+/// loading: aya 0.14 does not resolve calls of kernel functions.
+pub const CAST_PLACEHOLDER: u32 = 0x7072_6566;
 
 /// Latencies of one operation on one CPU.
 #[repr(C)]
@@ -360,7 +378,7 @@ pub const COOKIE_OF_LAST_ENTRY: u64 = u64::MAX;
 // The two sides are compiled for different targets; a difference in layout must not compile.
 const _: () = {
     assert!(size_of::<Offsets>() == 19 * 4);
-    assert!(size_of::<Config>() == size_of::<Offsets>() + 11 * 4);
+    assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 11 * 4);
     assert!(size_of::<Latency>() == 8 + 8 * N_BUCKETS);
     assert!(size_of::<WriteLedger>() == 4 * 8 + size_of::<Latency>());
     assert!(size_of::<PrefaultLedger>() == 9 * 8 + size_of::<Latency>());

@@ -36,6 +36,7 @@ pub static CONFIG: Config = Config {
         task_tgid: 0,
         kiocb_flags: 0,
     },
+    types: prefault_ebpf::TypeIds { kiocb: 0, file: 0, iov_iter: 0 },
     user_iter_types: 0,
     ubuf_iter_type: 0,
     iter_type_ignored: 0,

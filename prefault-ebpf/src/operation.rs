@@ -1,6 +1,6 @@
 //! Probe bodies of the prefault and the copy: begin and end, on whichever point they were attached to.
 
-use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use prefault_ebpf::{CopyLedger, EventKind, Latency, Loss, PrefaultLedger, bucket_of};
 
 use crate::{
@@ -9,12 +9,9 @@ use crate::{
     filters::measures_task,
     loss::{add, lose},
     maps::{LEDGERS, config},
-    memory::{Memory, Untyped, faults_of},
+    memory::{Cast, Memory, Untyped, cast, faults_of},
     tasks::{CONTEXTS, current_task},
 };
-
-/// Bytes of `struct iov_iter` that hold its type and count in every version.
-const ITER_BYTES: usize = 32;
 
 /// The prefault or the copy is called with `asked` bytes of `iter`.
 #[inline(always)]
@@ -147,17 +144,10 @@ pub fn lose_pending(context: &mut TaskContext) {
 /// Remembers whether the write comes from user memory, and how much was left of it at the first operation.
 #[inline(always)]
 fn learn_source(frame: &mut Frame, iter: u64) {
-    // SAFETY: the helper checks the address.
-    let Ok(iter) = (unsafe { bpf_probe_read_kernel(iter as *const [u64; ITER_BYTES / 8]) }) else { return };
-    let bytes = iter.as_ptr().cast::<u8>();
-    // SAFETY: both members lie in the first 32 bytes in every version; the verifier refuses to read beyond what was read.
-    let (kind, count) = unsafe {
-        (
-            u32::from(*bytes.add(config!(offsets.iter_type) as usize)),
-            bytes.add(config!(offsets.iter_count) as usize).cast::<u64>().read(),
-        )
-    };
-    let is_user = config!(user_iter_types) >> (kind & !config!(iter_type_ignored) & 31) & 1 == 1;
+    let iter = cast(iter as *const u8, config!(types.iov_iter));
+    let (at_kind, at_count) = (config!(offsets.iter_type), config!(offsets.iter_count));
+    let Some((kind, count)) = Cast::read_both::<u8, u64>(iter, at_kind, at_count) else { return };
+    let is_user = config!(user_iter_types) >> (u32::from(kind) & !config!(iter_type_ignored) & 31) & 1 == 1;
     frame.iter_count = count;
     frame.flags |= frame_flag::SOURCE_KNOWN | if is_user { 0 } else { frame_flag::FROM_KERNEL };
 }

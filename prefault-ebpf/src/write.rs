@@ -2,7 +2,8 @@
 
 use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
 use prefault_ebpf::{
-    COOKIE_COPIES, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss, MAX_PATHS, OTHER_SLOT, PathLedger, WriteLedger, bucket_of,
+    COOKIE_COPIES, COOKIE_FILE, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss, MAX_PATHS, OTHER_SLOT, PathLedger,
+    WriteLedger, bucket_of,
 };
 
 use crate::{
@@ -46,7 +47,7 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
     // goes through it too, and is a buffered write only if a copying path runs after all.
     let mut flags = if copies {
         frame_flag::COPIES | frame_flag::BUFFERED
-    } else if is_direct::<M>(arguments.0) {
+    } else if cookie & COOKIE_FILE == 0 && is_direct::<M>(arguments.0) {
         0
     } else {
         frame_flag::BUFFERED

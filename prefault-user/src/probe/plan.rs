@@ -8,7 +8,7 @@ use crate::{
     data::SiteReport,
     kernel::{
         Kernel,
-        types::{Types, USER_ITER_TYPES, offsets_of},
+        types::{Types, USER_ITER_TYPES, cast_of, offsets_of},
     },
     sites::{NoPath, Operation, Path, Site, Sites, Target},
 };
@@ -18,6 +18,8 @@ use crate::{
 pub struct Plan {
     /// Constants for the programs.
     pub config: Config,
+    /// BTF number of the kernel function that gives pointers types, if there is one.
+    pub cast: Option<u32>,
     /// Write paths.
     pub paths: Vec<PlannedPath>,
     /// Call sites.
@@ -127,7 +129,9 @@ impl Plan {
     /// # Errors
     /// [`PlanError`] if the programs could not interpret what they read on this kernel.
     pub fn new(kernel: &Kernel, sites: Sites) -> Result<Self, PlanError> {
-        let config = config_of(kernel.types.as_ref(), &sites.targets)?;
+        let mut config = config_of(kernel.types.as_ref(), &sites.targets)?;
+        let cast = cast_of(kernel.types.as_ref());
+        config.types = cast.map_or_else(Default::default, |(_, types)| types);
         let preemptible = kernel.preemptible;
         let targets: Vec<PlannedTarget> = sites.targets.into_iter().map(plan_target).collect();
         let paths: Vec<PlannedPath> =
@@ -137,7 +141,8 @@ impl Plan {
             .into_iter()
             .map(|site| PlannedSite { mechanism: plan_site(&site, &paths, &targets), site })
             .collect();
-        Ok(Self { config, paths, sites: sites_planned, targets, unread: sites.unread, preemptible })
+        let cast = cast.map(|(function, _)| function);
+        Ok(Self { config, cast, paths, sites: sites_planned, targets, unread: sites.unread, preemptible })
     }
 
     /// Takes in what was found in modules that were loaded later. A path that is there again keeps its number.

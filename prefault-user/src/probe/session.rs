@@ -247,7 +247,7 @@ fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
         .map_max_entries(map::SLOT_INFO, slots)
         .override_global(CONFIG, &config, true)
         .override_global(LOG_LEVEL, &log_level, !object.is_basic)
-        .load(object.bytes)?)
+        .load(&object.with_cast(plan.cast))?)
 }
 
 fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
