@@ -30,7 +30,10 @@ use crate::{
     cli::MeasureArgs,
     data::{EventRecord, Filesystem, Interval, Report, Snapshot},
     output::{event, json, report, table},
-    probe::session::{Options, Session},
+    probe::{
+        plan::Wish,
+        session::{Options, Session},
+    },
 };
 
 /// Interval of the tables if none is given.
@@ -83,7 +86,7 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
         filters: filters(args)?,
         own_cost: args.own_cost,
     };
-    let (kernel, plan) = prepare::plan()?;
+    let (kernel, plan) = prepare::plan(args.mechanism.into())?;
     let begun = Instant::now();
     let session = Session::start(plan, &options).map_err(prepare::explain)?;
     log::info!("loaded and attached in {:?}", begun.elapsed());
@@ -155,6 +158,8 @@ struct Measurement {
     /// Tables printed so far.
     tables: u32,
     print_events: bool,
+    /// How points of modules that come are made.
+    wish: Wish,
 }
 
 impl Measurement {
@@ -181,6 +186,7 @@ impl Measurement {
             layout: table::Layout::new(table::Scale::PerSecond),
             tables: 0,
             print_events: args.events,
+            wish: args.mechanism.into(),
             session,
         })
     }
@@ -246,7 +252,7 @@ impl Measurement {
             self.session.forget(module);
         }
         if !changes.loaded.is_empty() {
-            self.session.extend(prepare::plan_for_modules(&changes.loaded)?)?;
+            self.session.extend(prepare::plan_for_modules(&changes.loaded, self.wish)?)?;
             self.path_names = self.session.plan().path_names();
         }
         Ok(())

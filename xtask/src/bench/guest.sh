@@ -34,6 +34,7 @@ run() {
 run nothing
 run prefault prefault --output /dev/null --
 run 'prefault, of others' prefault --comm nobody --output /dev/null --
+run 'prefault, kprobes' prefault --mechanism optimised --output /dev/null --
 if [ "$QUICK" = 1 ]; then
     exit 0
 fi
