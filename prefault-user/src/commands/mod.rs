@@ -3,6 +3,7 @@
 pub mod describe;
 pub mod doctor;
 mod filters;
+mod live;
 pub mod measure;
 mod modules;
 mod mounts;

@@ -16,7 +16,7 @@ use super::{
     attaching::Attaching,
     filters::Filters,
     object::{Object, object},
-    plan::Plan,
+    plan::{Plan, Wish},
     pods::{PodConfig, PodLedger, PodLosses, PodPathLedger, PodSlotInfo},
     stats,
 };
@@ -41,11 +41,20 @@ pub struct Options {
     pub filters: Filters,
     /// Whether what measuring takes is measured too.
     pub own_cost: bool,
+    /// How the kernel is probed; the plan is made so.
+    pub wish: Wish,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { verbose: false, events: false, slots: DEFAULT_SLOTS, filters: Filters::default(), own_cost: false }
+        Self {
+            verbose: false,
+            events: false,
+            slots: DEFAULT_SLOTS,
+            filters: Filters::default(),
+            own_cost: false,
+            wish: Wish::Auto,
+        }
     }
 }
 
@@ -226,7 +235,7 @@ impl Session {
 }
 
 fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
-    let Options { verbose, events, slots, ref filters, own_cost: _ } = *options;
+    let Options { verbose, events, slots, ref filters, own_cost: _, wish: _ } = *options;
     let log_level: u8 = if verbose { log::Level::Info as u8 } else { 0 };
     // The verifier's log is pages long, and writing it slows the load down.
     let verifier_log = if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::DISABLE };
