@@ -4,6 +4,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod clock;
 mod context;
 mod events;
 mod filters;

@@ -1,9 +1,9 @@
 //! Probe bodies of the prefault and the copy: begin and end, on whichever point they were attached to.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use prefault_ebpf::{CopyLedger, EventKind, Latency, Loss, PrefaultLedger, bucket_of};
 
 use crate::{
+    clock,
     context::{Frame, Pending, TaskContext, frame_at, frame_flag},
     events,
     filters::measures_task,
@@ -28,17 +28,19 @@ pub fn begin(operation: Pending, asked: u64, iter: u64) {
     if operation == Pending::Prefault {
         (context.min_flt, context.maj_flt) = faults_of(task);
     }
-    // SAFETY: the helper has no preconditions. The clock is read last, so that our own work is not measured.
-    context.start_ns = unsafe { bpf_ktime_get_ns() };
+    // The clock is read last, so that our own work is not measured.
+    if clock::is_timed(frame) {
+        context.start_ns = clock::now();
+    }
 }
 
 /// The prefault returned `result`.
 #[inline(always)]
 pub fn end_prefault(result: u64) {
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let early = clock::early();
     let task = current_task();
     let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault) else { return };
+    let now = clock::end_of(frame, early);
     frame.prefaults += 1;
     frame.flags |= frame_flag::PREFAULTED;
     let unfaulted = unfaulted_bytes(context, result);
@@ -73,9 +75,9 @@ fn unfaulted_bytes(context: &mut TaskContext, result: u64) -> u64 {
 /// The copy returned `copied` bytes.
 #[inline(always)]
 pub fn end_copy(copied: u64) {
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let early = clock::early();
     let Some((context, frame)) = returning(CONTEXTS.get(current_task()), Pending::Copy) else { return };
+    let now = clock::end_of(frame, early);
     frame.copies += 1;
     if frame.flags & frame_flag::COPIED == 0 {
         frame.flags |= frame_flag::COPIED;
@@ -181,7 +183,7 @@ fn count_prefault(
         }
         if frame.flags & frame_flag::FROM_KERNEL != 0 {
             add(&raw mut (*ledger).kernel_calls, 1);
-        } else {
+        } else if clock::is_timed(frame) {
             count_latency(&raw mut (*ledger).latency, now.saturating_sub(context.start_ns));
         }
     }
@@ -200,7 +202,7 @@ fn count_copy(ledger: *mut CopyLedger, context: &TaskContext, frame: &Frame, cop
         if frame.flags & frame_flag::FROM_KERNEL != 0 {
             add(&raw mut (*ledger).kernel_calls, 1);
             add(&raw mut (*ledger).kernel_bytes, copied);
-        } else {
+        } else if clock::is_timed(frame) {
             count_latency(&raw mut (*ledger).latency, now.saturating_sub(context.start_ns));
         }
     }

@@ -76,8 +76,15 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "N", default_value_t = prefault_ebpf::DEFAULT_SLOTS,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(prefault_ebpf::MAX_SLOTS)))]
     pub slots: u32,
-    /// How the kernel is probed
-    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    /// Time only one write in N, chosen at random, with its prefaults and copies; all are counted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub sample: Option<u32>,
+    /// Time nothing, only count
+    #[arg(long, conflicts_with = "sample")]
+    pub no_latency: bool,
+    /// How the kernel is probed: auto (the cheapest way that is exact), fentry, optimised (kprobes that become jumps), or
+    /// trap (kprobes that stay breakpoints)
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
     pub mechanism: Mechanism,
     /// Which writes.
     #[command(flatten)]
@@ -148,8 +155,8 @@ pub struct DoctorArgs {
     /// Only look, attach nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// How the kernel is to be probed
-    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    /// How the kernel is to be probed, as for measuring
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
     pub mechanism: Mechanism,
     /// Filesystems to be counted on their own, for the memory that takes
     #[arg(long, value_name = "N", default_value_t = prefault_ebpf::DEFAULT_SLOTS,
@@ -170,8 +177,8 @@ pub struct SelftestArgs {
     /// Seed of the random writes
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// How the kernel is probed
-    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    /// How the kernel is probed, as for measuring
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
     pub mechanism: Mechanism,
     /// Folders to write to; network mounts only if named [default: one on each local filesystem that can be written to]
     #[arg(value_name = "DIR")]

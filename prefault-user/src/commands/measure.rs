@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     cli::MeasureArgs,
-    data::{EventRecord, Interval, Report, Snapshot},
+    data::{EventRecord, Interval, Report, Snapshot, Timing},
     output::{event, json, report, table},
     probe::session::Options,
 };
@@ -62,6 +62,7 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
         slots: args.slots,
         filters: filters(&args.filters, !args.command.is_empty())?,
         own_cost: args.own_cost,
+        timing: timing(args),
         wish: args.mechanism.into(),
     };
     let mut measurement = Measurement::begin(Live::begin(&options)?, args)?;
@@ -74,6 +75,14 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
     let exit_code = outcome?;
     last?;
     Ok(exit_code)
+}
+
+fn timing(args: &MeasureArgs) -> Timing {
+    match args.sample {
+        _ if args.no_latency => Timing::None,
+        None | Some(1) => Timing::All,
+        Some(n) => Timing::OneIn(n),
+    }
 }
 
 /// What ends a measurement from outside.
@@ -122,6 +131,7 @@ struct Measurement {
     /// Tables printed so far.
     tables: u32,
     print_events: bool,
+    timing: Timing,
 }
 
 impl Measurement {
@@ -137,6 +147,7 @@ impl Measurement {
             layout: table::Layout::new(table::Scale::PerSecond),
             tables: 0,
             print_events: args.events,
+            timing: timing(args),
             live,
         })
     }
@@ -221,6 +232,7 @@ impl Measurement {
         let document = Report {
             kernel: self.live.kernel().to_owned(),
             interval: Interval::between(&self.first, &last, self.live.path_names())?,
+            timing: self.timing,
             sites: self.live.plan().site_reports(),
             events: self.events.drain(..).collect(),
         };

@@ -15,6 +15,7 @@ mod outputs;
 mod places;
 mod scale;
 mod selftest;
+mod ways;
 
 use std::time::Duration;
 
@@ -91,6 +92,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         places::CASES,
         scale::CASES,
         selftest::CASES,
+        ways::CASES,
     ]
     .into_iter()
     .flatten()
