@@ -3,6 +3,7 @@
 //! A snapshot holds cumulative counters and nothing computed; an interval is the difference of two. Whatever is shown,
 //! live or at the end, comes from an interval. Nothing here reads, writes, or knows how the counters were obtained.
 
+pub mod floor;
 pub mod histogram;
 pub mod interval;
 pub mod loss;
@@ -11,6 +12,7 @@ pub mod report;
 pub mod snapshot;
 pub mod stats;
 
+pub use floor::{Floor, Points};
 pub use histogram::{Bucket, Histogram};
 pub use interval::{Interval, IntervalError};
 pub use loss::{LossEntry, LossReport};
