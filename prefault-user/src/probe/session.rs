@@ -2,7 +2,7 @@
 //!
 //! What it attached ends with it: every attachment is a descriptor of this process.
 
-use std::{fs, os::fd::OwnedFd, process};
+use std::{fs, os::fd::OwnedFd, process, time::Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -90,7 +90,9 @@ impl Session {
     pub fn start(plan: Plan, options: &Options) -> Result<Self> {
         raise_memlock_limit();
         let object = object()?;
+        let begun = Instant::now();
         let mut bpf = load(object, &plan, options).context("failed to load the BPF programs")?;
+        log::info!("read the BPF object and made its maps in {:?}", begun.elapsed());
         options.filters.fill(&mut bpf)?;
         if let Timing::OneIn(n) = options.timing {
             let map = bpf.map_mut(map::TIMED_BELOW).ok_or_else(|| anyhow!("no map {}", map::TIMED_BELOW))?;
@@ -118,10 +120,12 @@ impl Session {
         let floor_points =
             if options.floor { session.attaching.attach_floor(&session.plan.floor)? } else { Vec::new() };
         session.attaching.attach_all(&mut session.plan)?;
+        log::info!("loaded the programs and attached them {:?} after that began", begun.elapsed());
         if options.floor {
             session.floor = Some(floor::measure(session.attaching.bpf(), &session.plan.floor)?);
         }
         drop(floor_points);
+        return_memory();
         for operation in [Operation::Prefault, Operation::Copy] {
             if !session.plan.measures(operation) {
                 let why = session.plan.first_refusal(operation);
@@ -317,6 +321,12 @@ fn timed_below(n: u32) -> u32 {
 
 fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     bpf.take_map(name).ok_or_else(|| anyhow!("the BPF object has no map {name} (left)"))
+}
+
+/// Gives back what parsing the kernel's types took, which is most of what this process ever has.
+fn return_memory() {
+    // SAFETY: the call has no preconditions.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// Kernels before 5.11 count BPF maps against RLIMIT_MEMLOCK (d5299b67dd59 "bpf: Memcg-based memory accounting").
