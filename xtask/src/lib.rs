@@ -8,6 +8,7 @@ pub mod demo;
 pub mod dist;
 pub mod paths;
 pub mod process;
+pub mod prometheus;
 pub mod setup;
 pub mod tests;
 pub mod truth;

@@ -11,7 +11,8 @@ pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
         Some(Labels { fstype, device, mount_point: mount_point.map(str::to_owned) })
     };
     let begin_ns = snapshot.at_ns - 2_400_000_000_000;
-    let totals = SeriesTable::new(3).totals(begin_ns, snapshot, &PATH_NAMES, label).expect("in order");
+    let totals =
+        SeriesTable::new(3, mount_point.is_some()).totals(begin_ns, snapshot, &PATH_NAMES, label).expect("in order");
     let site = |operation: &str, mechanism: &str, count| SiteCount {
         operation: operation.to_owned(),
         mechanism: mechanism.to_owned(),

@@ -136,7 +136,7 @@ impl<'a> Exporter<'a> {
     fn begin(live: Live, args: &'a ExportArgs) -> Result<Self> {
         let mut exporter = Self {
             args,
-            state: State::new(&live, args.max_series_filesystems as usize)?,
+            state: State::new(&live, args.max_series_filesystems as usize, &args.series)?,
             buckets: args.buckets.clone().unwrap_or_default(),
             textfile: args.textfile.as_deref().map(|path| (Textfile::new(path), ticker(args.interval))),
             watchdog: service::watchdog(),

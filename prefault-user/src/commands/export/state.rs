@@ -34,8 +34,9 @@ impl State {
     ///
     /// # Errors
     /// If the counters cannot be read.
-    pub fn new(live: &Live, most_series: usize) -> Result<Self> {
-        Ok(Self { table: SeriesTable::new(most_series), begin_ns: live.snapshot()?.at_ns, latest: None })
+    pub fn new(live: &Live, most_series: usize, which: &SeriesArgs) -> Result<Self> {
+        let table = SeriesTable::new(most_series, which.with_mount_point);
+        Ok(Self { table, begin_ns: live.snapshot()?.at_ns, latest: None })
     }
 
     /// What there is to export now.

@@ -262,7 +262,7 @@ impl Family {
             Values::Sites => {
                 for site in &exported.sites {
                     let set = vec![("operation", &*site.operation), ("mechanism", &*site.mechanism)];
-                    gauge(&mut metric, &set, site.count as f64)?;
+                    gauge(&mut metric, &set, site.count)?;
                 }
             }
             Values::Loss => {
@@ -285,7 +285,7 @@ impl Family {
                 let set = with(&of.labels, &[("path", &path.function)]);
                 match self.values {
                     Values::PathCounter(value) => counter(metric, &set, value(path))?,
-                    Values::PathGauge(value) => gauge(metric, &set, value(path) as f64)?,
+                    Values::PathGauge(value) => gauge(metric, &set, value(path))?,
                     _ => {
                         let mode = [("path", &*path.function), ("mode", path.mode.name())];
                         metric.encode_info(&with(&of.labels, &mode))?;
@@ -321,7 +321,7 @@ fn counter(metric: &mut MetricEncoder<'_>, set: &Set<'_>, value: u64) -> fmt::Re
     metric.encode_family(set)?.encode_counter::<NoLabelSet, _, f64>(&value, None)
 }
 
-fn gauge(metric: &mut MetricEncoder<'_>, set: &Set<'_>, value: f64) -> fmt::Result {
+fn gauge(metric: &mut MetricEncoder<'_>, set: &Set<'_>, value: u64) -> fmt::Result {
     metric.encode_family(set)?.encode_gauge(&value)
 }
 
