@@ -6,6 +6,7 @@ pub mod apt;
 pub mod bench;
 pub mod demo;
 pub mod dist;
+pub mod page;
 pub mod paths;
 pub mod process;
 pub mod prometheus;
