@@ -19,10 +19,9 @@ use std::{
 };
 
 use harness::{Server, ask, get};
-use prefault_user::commands::export::web_config::WebConfig;
 
 fn server() -> Server {
-    Server::start(WebConfig::default(), None)
+    Server::start(None, None)
 }
 
 #[test]
@@ -90,7 +89,7 @@ fn a_connection_can_be_used_again() {
 #[test]
 fn a_unix_socket_is_answered_at_and_goes_with_the_server() {
     let path = std::env::temp_dir().join(format!("prefault-server-{}.sock", std::process::id()));
-    let server = Server::start(WebConfig::default(), Some(path.clone()));
+    let server = Server::start(None, Some(path.clone()));
     server.expect_scrape();
     let answer = get(&mut UnixStream::connect(&path).expect("connected"), "/metrics", "");
     assert_eq!(answer.status(), "200");

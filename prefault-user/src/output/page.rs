@@ -76,8 +76,9 @@ fn filesystems(page: &mut String, exported: &Exported) {
         return;
     }
     page.push_str(
-        "<div class=\"wide\" role=\"region\" aria-label=\"Filesystems with writes\" tabindex=\"0\">\n<table>\n<thead>\n<tr><th class=\"name\">Filesystem</th><th class=\"name\">Mode</th>\
-         <th>Writes</th><th>Bytes</th><th>Prefaults</th><th>Needed</th><th>Copies</th><th>Short</th></tr>\n</thead>\n\
+        "<div class=\"wide\" role=\"region\" aria-label=\"Filesystems with writes\" tabindex=\"0\">\n\
+         <table>\n<thead>\n<tr><th class=\"name\">Filesystem</th>\
+         <th class=\"name\">Mode</th><th>Writes</th><th>Bytes</th><th>Prefaults</th><th>Needed</th><th>Copies</th><th>Short</th></tr>\n</thead>\n\
          <tbody>\n",
     );
     for Series { labels, totals } in active {

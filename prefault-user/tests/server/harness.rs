@@ -10,7 +10,7 @@ use std::{
 };
 
 use prefault_user::{
-    commands::export::{Address, address::Listener, answer::Shared, auth::Auth, server, web_config::WebConfig},
+    commands::export::{Address, access::AccessWatch, address::Listener, answer::Shared, server},
     output::exposition::Buckets,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -30,7 +30,7 @@ pub struct Server {
 
 impl Server {
     /// Starts one that answers at a free port, and at `unix` too.
-    pub fn start(web_config: WebConfig, unix: Option<PathBuf>) -> Self {
+    pub fn start(web_config: Option<PathBuf>, unix: Option<PathBuf>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = channel();
         let thread = thread::spawn(move || {
@@ -40,8 +40,9 @@ impl Server {
                 let Listener::Tcp(listener) = &listeners[0] else { unreachable!("it is of TCP") };
                 bound.send(listener.local_addr().expect("an address")).expect("somebody waits");
                 listeners.extend(unix.into_iter().flat_map(|path| Address::Unix(path).bind().expect("bound")));
+                let mut access = AccessWatch::begin(web_config.as_deref()).expect("right");
                 let (asks, mut questions) = mpsc::channel(4);
-                let shared = Shared { asks, auth: Auth::new(web_config.users), buckets: Buckets::default() };
+                let shared = Shared { asks, access: access.subscribe(), buckets: Buckets::default() };
                 let exported = Arc::new(exported::exported(&snapshots::end(), None));
                 let answers = async move {
                     while let Some(ask) = questions.recv().await {
@@ -50,8 +51,9 @@ impl Server {
                     }
                 };
                 tokio::select! {
-                    () = server::serve(listeners, web_config.tls, Arc::new(shared)) => {}
+                    () = server::serve(listeners, Arc::new(shared)) => {}
                     () = answers => {}
+                    () = watch(&mut access) => {}
                     _ = stopped => {}
                 }
             });
@@ -73,6 +75,14 @@ impl Server {
         let answer = get(&mut self.connect(), "/metrics", "");
         assert!(answer.head.starts_with("HTTP/1.1 200 "), "{}", answer.head);
         assert!(answer.body.starts_with(b"# HELP prefault_up"));
+    }
+}
+
+/// Reads web configs again as the exporter does; what is wrong with them is not said.
+async fn watch(access: &mut AccessWatch) {
+    loop {
+        access.due().await;
+        let _unused = access.look();
     }
 }
 

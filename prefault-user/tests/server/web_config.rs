@@ -11,7 +11,6 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use prefault_user::commands::export::web_config::WebConfig;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned, SupportedProtocolVersion,
@@ -97,7 +96,7 @@ fn scrapes(server: &Server, client: &Arc<ClientConfig>) -> bool {
 #[test]
 fn connections_are_encrypted() {
     let folder = Folder::new("tls");
-    let server = Server::start(WebConfig::read(&folder.tls("")).expect("right"), None);
+    let server = Server::start(Some(folder.tls("")), None);
     for (version, expected) in [(&TLS13, ProtocolVersion::TLSv1_3), (&TLS12, ProtocolVersion::TLSv1_2)] {
         let mut stream = tls(&server, &folder.client(false, &[version]));
         assert_eq!(get(&mut stream, "/metrics", "").status(), "200");
@@ -118,9 +117,29 @@ fn connections_are_encrypted() {
 #[test]
 fn the_lowest_version_is_chosen() {
     let folder = Folder::new("versions");
-    let server = Server::start(WebConfig::read(&folder.tls("  min_version: TLS13\n")).expect("right"), None);
+    let server = Server::start(Some(folder.tls("  min_version: TLS13\n")), None);
     assert!(!scrapes(&server, &folder.client(false, &[&TLS12])));
     assert!(scrapes(&server, &folder.client(false, &[&TLS13])));
+}
+
+#[test]
+fn renewed_certificates_are_used_and_wrong_ones_are_not() {
+    let folder = Folder::new("renewed");
+    let server = Server::start(Some(folder.tls("")), None);
+    let (old, renewed) = (folder.client(false, &[&TLS13]), Folder::new("new"));
+    assert!(scrapes(&server, &old));
+    folder.write("localhost.pem", "nothing\n");
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(scrapes(&server, &old));
+    for name in ["localhost.key", "localhost.pem"] {
+        fs::copy(renewed.0.join(name), folder.0.join(name)).expect("copied");
+    }
+    let begun = Instant::now();
+    while !scrapes(&server, &renewed.client(false, &[&TLS13])) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the new certificate is not used");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(!scrapes(&server, &old));
 }
 
 #[test]
@@ -129,7 +148,7 @@ fn clients_have_to_have_a_certificate_if_asked_for() {
     let authority = "  client_ca_file: ca.pem\n  client_auth_type: ";
     for (kind, without) in [("RequireAndVerifyClientCert", false), ("VerifyClientCertIfGiven", true)] {
         let path = folder.tls(&format!("{authority}{kind}\n"));
-        let server = Server::start(WebConfig::read(&path).expect("right"), None);
+        let server = Server::start(Some(path.clone()), None);
         assert_eq!(scrapes(&server, &folder.client(false, &[&TLS13, &TLS12])), without, "{kind}");
         assert!(scrapes(&server, &folder.client(true, &[&TLS13, &TLS12])), "{kind}");
     }
@@ -137,7 +156,7 @@ fn clients_have_to_have_a_certificate_if_asked_for() {
     let other = Folder::new("others");
     let path = folder.tls(&format!("{authority}RequireAndVerifyClientCert\n"));
     fs::copy(folder.0.join("ca.pem"), other.0.join("ca.pem")).expect("copied");
-    let server = Server::start(WebConfig::read(&path).expect("right"), None);
+    let server = Server::start(Some(path.clone()), None);
     assert!(!scrapes(&server, &other.client(true, &[&TLS13, &TLS12])));
 }
 
@@ -146,7 +165,7 @@ fn users_need_their_password_for_everything() {
     let folder = Folder::new("users");
     let hash = bcrypt::hash("secret", 4).expect("hashed");
     let path = folder.write("web-config.yml", &format!("basic_auth_users:\n  alice: {hash}\n"));
-    let server = Server::start(WebConfig::read(&path).expect("right"), None);
+    let server = Server::start(Some(path.clone()), None);
     let header = |credentials: &str| format!("Authorization: Basic {}\r\n", STANDARD.encode(credentials));
     for path in ["/", "/metrics", "/-/healthy", "/-/ready", "/nowhere"] {
         for headers in [String::new(), header("alice:wrong"), header("bob:secret"), "Authorization: x\r\n".to_owned()] {

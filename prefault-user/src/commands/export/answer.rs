@@ -10,11 +10,11 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
-use super::{auth::Auth, negotiate::Format};
+use super::{access::Access, negotiate::Format};
 use crate::{
     data::Exported,
     output::{exposition::Buckets, page},
@@ -32,12 +32,11 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 pub type Ask = oneshot::Sender<Result<Arc<Exported>, String>>;
 
 /// What all connections share.
-#[derive(Debug)]
 pub struct Shared {
     /// Where to ask for what there is to export.
     pub asks: mpsc::Sender<Ask>,
-    /// Who may ask; everybody if `None`.
-    pub auth: Option<Arc<Auth>>,
+    /// How connections are taken and who may ask.
+    pub access: watch::Receiver<Access>,
     /// Bounds of the classic histograms.
     pub buckets: Buckets,
 }
@@ -66,7 +65,8 @@ pub async fn answer<B>(shared: &Shared, request: &Request<B>) -> Response<Full<B
 }
 
 async fn route<B>(shared: &Shared, request: &Request<B>) -> Result<Response<Full<Bytes>>> {
-    if let Some(auth) = &shared.auth {
+    let auth = shared.access.borrow().auth.clone();
+    if let Some(auth) = auth {
         let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         if !auth.accepts(given).await {
             let response = plain(StatusCode::UNAUTHORIZED, "a user and a password are needed\n");

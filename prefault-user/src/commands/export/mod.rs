@@ -4,6 +4,7 @@
 //! beside it. What cannot go on later (an address in use, a wrong web config) is refused before anything is measured; what
 //! fails later is said once and does not end measuring.
 
+pub mod access;
 pub mod address;
 pub mod answer;
 pub mod auth;
@@ -14,20 +15,20 @@ mod state;
 pub mod textfile;
 pub mod web_config;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    time::Interval as Ticker,
+    time::{Interval as Ticker, sleep},
 };
 
 pub use self::address::Address;
 use self::{
+    access::AccessWatch,
     address::{DEFAULT_PORT, Listener},
     answer::{Ask, Shared},
-    auth::Auth,
     state::State,
     textfile::Textfile,
     web_config::WebConfig,
@@ -44,6 +45,9 @@ const QUESTIONS: usize = 64;
 /// Threads for hashes of passwords, which are computed one at a time.
 const BLOCKING_THREADS: usize = 1;
 
+/// After something has gone wrong.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Exports as `args` say; the result is the exit code.
 ///
 /// # Errors
@@ -52,9 +56,8 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
     if args.verbose {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
     }
-    let web_config = args.web_config.as_deref().map(WebConfig::read).transpose()?.unwrap_or_default();
-    if args.check_web_config {
-        println!("the web config is right: {}", describe(&web_config));
+    if let (true, Some(path)) = (args.check_web_config, &args.web_config) {
+        println!("the web config is right: {}", describe(&WebConfig::read(path)?));
         return Ok(0);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -62,7 +65,7 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("failed to start the runtime")?;
-    runtime.block_on(export(args, web_config))?;
+    runtime.block_on(export(args))?;
     Ok(0)
 }
 
@@ -71,9 +74,10 @@ fn describe(web_config: &WebConfig) -> String {
     format!("{tls}, {} users", web_config.users.len())
 }
 
-async fn export(args: &ExportArgs, web_config: WebConfig) -> Result<()> {
+async fn export(args: &ExportArgs) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    let access = AccessWatch::begin(args.web_config.as_deref())?;
     let listeners = listeners(args)?;
     let options = Options {
         verbose: args.verbose,
@@ -82,12 +86,13 @@ async fn export(args: &ExportArgs, web_config: WebConfig) -> Result<()> {
         filters: filters(&args.filters, false)?,
         own_cost: args.own_cost,
     };
-    let mut exporter = Exporter::begin(Live::begin(&options)?, args)?;
-    let scheme = if web_config.tls.is_some() { "https" } else { "http" };
+    let receiver = access.subscribe();
+    let scheme = if receiver.borrow().tls.is_some() { "https" } else { "http" };
+    let mut exporter = Exporter::begin(Live::begin(&options)?, access, args)?;
     let places: Vec<String> = listeners.iter().map(|listener| place(listener, scheme)).collect();
     let (asks, questions) = mpsc::channel(QUESTIONS);
-    let shared = Shared { asks, auth: Auth::new(web_config.users), buckets: exporter.buckets.clone() };
-    let server = server::serve(listeners, web_config.tls, Arc::new(shared));
+    let shared = Shared { asks, access: receiver, buckets: exporter.buckets.clone() };
+    let server = server::serve(listeners, Arc::new(shared));
     exporter.greet(&places);
     tokio::select! {
         () = exporter.run(questions) => {}
@@ -124,6 +129,7 @@ fn place(listener: &Listener, scheme: &str) -> String {
 struct Exporter<'a> {
     args: &'a ExportArgs,
     live: Live,
+    access: AccessWatch,
     state: State,
     buckets: Buckets,
     textfile: Option<(Textfile, Ticker)>,
@@ -133,9 +139,10 @@ struct Exporter<'a> {
 }
 
 impl<'a> Exporter<'a> {
-    fn begin(live: Live, args: &'a ExportArgs) -> Result<Self> {
+    fn begin(live: Live, access: AccessWatch, args: &'a ExportArgs) -> Result<Self> {
         let mut exporter = Self {
             args,
+            access,
             state: State::new(&live, args.max_series_filesystems as usize, &args.series)?,
             buckets: args.buckets.clone().unwrap_or_default(),
             textfile: args.textfile.as_deref().map(|path| (Textfile::new(path), ticker(args.interval))),
@@ -168,6 +175,7 @@ impl<'a> Exporter<'a> {
                     self.answer(ask);
                     Ok(())
                 }
+                () = self.access.due() => self.access.look(),
                 () = tick_of(&mut self.textfile) => self.write_textfile(),
                 () = tick(&mut self.watchdog) => {
                     service::alive();
@@ -176,6 +184,8 @@ impl<'a> Exporter<'a> {
             };
             if let Err(error) = result {
                 self.complain(&error);
+                // What fails again at once must not take the processor.
+                sleep(PAUSE).await;
             }
         }
     }
