@@ -224,6 +224,25 @@ fn clients_that_do_not_read_hold_nobody_up() {
 }
 
 #[test]
+fn clients_that_stop_are_hung_up_on() {
+    let server = server();
+    let mut slow = server.connect();
+    let mut deaf = server.connect();
+    deaf.set_write_timeout(Some(Duration::from_millis(20))).expect("a limit");
+    let _unused = deaf.write_all(&b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2000));
+    let begun = Instant::now();
+    // A byte now and then does not help.
+    while slow.write_all(b"G").is_ok() && begun.elapsed() < Duration::from_secs(40) {
+        thread::sleep(Duration::from_millis(250));
+    }
+    assert!((15..40).contains(&begun.elapsed().as_secs()), "hung up after {:?}", begun.elapsed());
+    // What was under way can still be read, and then there is no more: all answers were 56 MB.
+    let mut answers = Vec::new();
+    let _unused = deaf.read_to_end(&mut answers);
+    assert!(answers.len() < 40_000_000, "{} bytes were answered", answers.len());
+}
+
+#[test]
 fn many_scrape_at_once() {
     let server = server();
     thread::scope(|scope| {

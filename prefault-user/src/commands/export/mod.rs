@@ -15,7 +15,12 @@ mod state;
 pub mod textfile;
 pub mod web_config;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -161,7 +166,7 @@ impl<'a> Exporter<'a> {
         let textfile = self.args.textfile.iter().map(|path| path.display().to_string());
         let places: Vec<String> = places.iter().cloned().chain(textfile).collect();
         let status = format!("measuring at {sites} call sites of {}; {}", self.live.kernel(), places.join(" "));
-        eprintln!("prefault: {status}");
+        say(&status);
         service::ready(&status);
     }
 
@@ -208,10 +213,15 @@ impl<'a> Exporter<'a> {
     fn complain(&mut self, error: &impl fmt::Display) {
         let complaint = format!("{error:#}");
         if complaint != self.complaint {
-            eprintln!("prefault: {complaint}");
+            say(&complaint);
             self.complaint = complaint;
         }
     }
+}
+
+/// Says something on standard error. That its reader has gone ends nothing.
+fn say(text: &str) {
+    let _unused = writeln!(io::stderr(), "prefault: {text}");
 }
 
 async fn tick_of(textfile: &mut Option<(Textfile, Ticker)>) {

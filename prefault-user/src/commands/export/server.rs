@@ -31,6 +31,8 @@ use super::{
 const MOST_CONNECTIONS: usize = 64;
 /// A request line and all headers, in bytes; longer ones are answered with 431.
 const MOST_HEADER_BYTES: usize = 16 * 1024;
+/// What is read ahead and held back to be written, in bytes; an answer itself is not copied.
+const MOST_BUFFERED_BYTES: usize = 64 * 1024;
 /// Headers of a request.
 const MOST_HEADERS: usize = 64;
 /// From the first byte of waiting to the last header of a request. A scraper that asks less often connects anew.
@@ -131,6 +133,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .header_read_timeout(HEADER_LIMIT)
         .max_header_size(MOST_HEADER_BYTES)
         .max_headers(MOST_HEADERS)
+        .max_buf_size(MOST_BUFFERED_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .await
         .map_err(Into::into)
