@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 
 pub use self::buckets::Buckets;
-pub use self::families::{FAMILIES, Family, Kind};
+pub use self::families::{FAMILIES, Family, Kind, Sample, Value};
 use crate::data::Exported;
 
 /// Content type of [`openmetrics`].
