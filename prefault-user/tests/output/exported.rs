@@ -20,6 +20,7 @@ pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
     };
     Exported {
         kernel: "6.12.107+deb13-amd64".to_owned(),
+        begin_unix_ns: 1_790_000_001_000_000_000,
         uptime_ns: totals.interval.duration_ns,
         filesystems: totals.filesystems,
         n_over_limit: totals.n_over_limit,

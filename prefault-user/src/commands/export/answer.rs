@@ -41,15 +41,17 @@ pub struct Shared {
     pub buckets: Buckets,
 }
 
-impl Shared {
-    async fn exported(&self) -> Result<Arc<Exported>> {
-        let (ask, answer) = oneshot::channel();
-        let exported = async {
-            self.asks.send(ask).await?;
-            answer.await?.map_err(|error| anyhow!("failed to read the counters: {error}"))
-        };
-        timeout(ANSWER_LIMIT, exported).await?
-    }
+/// Asks for what there is to export now.
+///
+/// # Errors
+/// If the counters cannot be read, or not in time.
+pub async fn exported(asks: &mpsc::Sender<Ask>) -> Result<Arc<Exported>> {
+    let (ask, answer) = oneshot::channel();
+    let exported = async {
+        asks.send(ask).await?;
+        answer.await?.map_err(|error| anyhow!("failed to read the counters: {error}"))
+    };
+    timeout(ANSWER_LIMIT, exported).await?
 }
 
 /// Answers one request. Its body, if it has one, is not read.
@@ -83,18 +85,18 @@ async fn route<B>(shared: &Shared, request: &Request<B>) -> Result<Response<Full
             let accept: Vec<_> =
                 request.headers().get_all(header::ACCEPT).iter().flat_map(|value| value.to_str()).collect();
             let format = Format::wanted(&accept.join(","));
-            let body = format.encode(&shared.exported().await?, &shared.buckets)?;
+            let body = format.encode(&exported(&shared.asks).await?, &shared.buckets)?;
             let response = Response::new(Full::new(body));
             let response = with(response, header::CONTENT_TYPE, format.content_type());
             Ok(with(response, header::VARY, "accept"))
         }
         "/" => {
-            let response = Response::new(Full::new(page::page(&*shared.exported().await?).into()));
+            let response = Response::new(Full::new(page::page(&*exported(&shared.asks).await?).into()));
             let response = with(response, header::CONTENT_TYPE, "text/html; charset=utf-8");
             Ok(with(response, header::CONTENT_SECURITY_POLICY, CONTENT_POLICY))
         }
         "/-/healthy" => Ok(plain(StatusCode::OK, "healthy\n")),
-        "/-/ready" => shared.exported().await.map(|_| plain(StatusCode::OK, "ready\n")),
+        "/-/ready" => exported(&shared.asks).await.map(|_| plain(StatusCode::OK, "ready\n")),
         _ => Ok(plain(StatusCode::NOT_FOUND, "there are /, /metrics, /-/healthy and /-/ready\n")),
     }
 }

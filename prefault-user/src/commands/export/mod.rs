@@ -8,19 +8,17 @@ pub mod access;
 pub mod address;
 pub mod answer;
 pub mod auth;
+mod complaints;
 mod negotiate;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod server;
 mod service;
 mod state;
 pub mod textfile;
 pub mod web_config;
 
-use std::{
-    fmt,
-    io::{self, Write as _},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -34,6 +32,7 @@ use self::{
     access::AccessWatch,
     address::{DEFAULT_PORT, Listener},
     answer::{Ask, Shared},
+    complaints::{Complaints, say},
     state::State,
     textfile::Textfile,
     web_config::WebConfig,
@@ -96,6 +95,10 @@ async fn export(args: &ExportArgs) -> Result<()> {
     let mut exporter = Exporter::begin(Live::begin(&options)?, access, args)?;
     let places: Vec<String> = listeners.iter().map(|listener| place(listener, scheme)).collect();
     let (asks, questions) = mpsc::channel(QUESTIONS);
+    #[cfg(feature = "otlp")]
+    if let Some(endpoint) = args.otlp.clone() {
+        tokio::spawn(otlp::push(endpoint, args.otlp_interval, asks.clone()));
+    }
     let shared = Shared { asks, access: receiver, buckets: exporter.buckets.clone() };
     let server = server::serve(listeners, Arc::new(shared));
     exporter.greet(&places);
@@ -139,8 +142,7 @@ struct Exporter<'a> {
     buckets: Buckets,
     textfile: Option<(Textfile, Ticker)>,
     watchdog: Option<Ticker>,
-    /// What was complained of last, so that it is not said again and again.
-    complaint: String,
+    complaints: Complaints,
 }
 
 impl<'a> Exporter<'a> {
@@ -152,7 +154,7 @@ impl<'a> Exporter<'a> {
             buckets: args.buckets.clone().unwrap_or_default(),
             textfile: args.textfile.as_deref().map(|path| (Textfile::new(path), ticker(args.interval))),
             watchdog: service::watchdog(),
-            complaint: String::new(),
+            complaints: Complaints::default(),
             live,
         };
         // What cannot be written at the begin is wrong; later it may be a full disk.
@@ -188,7 +190,7 @@ impl<'a> Exporter<'a> {
                 }
             };
             if let Err(error) = result {
-                self.complain(&error);
+                self.complaints.say_once(&error);
                 // What fails again at once must not take the processor.
                 sleep(PAUSE).await;
             }
@@ -198,7 +200,7 @@ impl<'a> Exporter<'a> {
     fn answer(&mut self, ask: Ask) {
         let exported = self.state.exported(&self.live, &self.args.series);
         if let Err(error) = &exported {
-            self.complain(error);
+            self.complaints.say_once(error);
         }
         // Whoever asked may have gone.
         let _unused = ask.send(exported.map_err(|error| format!("{error:#}")));
@@ -208,20 +210,6 @@ impl<'a> Exporter<'a> {
         let Some((textfile, _)) = &self.textfile else { return Ok(()) };
         textfile.write(&self.state.exported(&self.live, &self.args.series)?, &self.buckets)
     }
-
-    /// Says what went wrong, once.
-    fn complain(&mut self, error: &impl fmt::Display) {
-        let complaint = format!("{error:#}");
-        if complaint != self.complaint {
-            say(&complaint);
-            self.complaint = complaint;
-        }
-    }
-}
-
-/// Says something on standard error. That its reader has gone ends nothing.
-fn say(text: &str) {
-    let _unused = writeln!(io::stderr(), "prefault: {text}");
 }
 
 async fn tick_of(textfile: &mut Option<(Textfile, Ticker)>) {

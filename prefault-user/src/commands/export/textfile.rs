@@ -79,6 +79,7 @@ mod tests {
         Arc::new(Exported {
             kernel: "6.12".to_owned(),
             uptime_ns,
+            begin_unix_ns: 0,
             filesystems: Vec::new(),
             n_over_limit: 0,
             loss: LossReport::default(),

@@ -15,7 +15,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use self::buckets::Buckets;
+pub use self::buckets::{Buckets, seconds};
 pub use self::families::{FAMILIES, Family, Kind, Sample, Value};
 use crate::data::Exported;
 
