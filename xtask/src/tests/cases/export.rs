@@ -25,7 +25,7 @@ pub const CASES: &[Case] = &[
 begin_export --fstype-include f2fs
 ( while ! [ -e stop ]; do scrape >> scrapes || echo failed >> failures; done ) & scraper=$!
 for round in 1 2 3; do
-    modprobe f2fs; sleep 3; mount -t f2fs /dev/loop1 /mnt/f2fs || exit
+    modprobe f2fs; wait_until_probed f2fs; mount -t f2fs /dev/loop1 /mnt/f2fs || exit
     workload absent /mnt/f2fs >> truth
     umount /mnt/f2fs; modprobe -r f2fs || exit; sleep 2
 done

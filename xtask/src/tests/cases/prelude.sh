@@ -42,6 +42,15 @@ wait_for_file() {
     return 1
 }
 
+# Waits until the module $1 is probed, of which the entries of its paths come last.
+wait_until_probed() {
+    for _ in {1..300}; do
+        grep -q "$1" /sys/kernel/debug/kprobes/list && break
+        sleep 0.1
+    done
+    sleep 2
+}
+
 # Starts the exporter in the background as $tool, with further arguments, and waits until it answers.
 begin_export() {
     prefault export "$@" 2> export.log & tool=$!
