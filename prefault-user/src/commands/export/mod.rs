@@ -89,6 +89,8 @@ async fn export(args: &ExportArgs) -> Result<()> {
         slots: args.slots,
         filters: filters(&args.filters, false)?,
         own_cost: args.own_cost,
+        timing: args.timing(),
+        wish: args.mechanism.into(),
     };
     let receiver = access.subscribe();
     let scheme = if receiver.borrow().tls.is_some() { "https" } else { "http" };
@@ -150,7 +152,7 @@ impl<'a> Exporter<'a> {
         let mut exporter = Self {
             args,
             access,
-            state: State::new(&live, args.max_series_filesystems as usize, &args.series)?,
+            state: State::new(&live, args)?,
             buckets: args.buckets.clone().unwrap_or_default(),
             textfile: args.textfile.as_deref().map(|path| (Textfile::new(path), ticker(args.interval))),
             watchdog: service::watchdog(),

@@ -16,6 +16,7 @@ mod outputs;
 mod places;
 mod scale;
 mod selftest;
+mod ways;
 
 use std::time::Duration;
 
@@ -93,6 +94,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         places::CASES,
         scale::CASES,
         selftest::CASES,
+        ways::CASES,
     ]
     .into_iter()
     .flatten()
