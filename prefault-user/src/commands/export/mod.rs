@@ -40,6 +40,7 @@ use self::{
 use super::{
     filters::filters,
     live::{Live, tick, ticker},
+    output::{Output, is_closed_pipe},
 };
 use crate::{cli_export::ExportArgs, output::exposition::Buckets, probe::session::Options};
 
@@ -61,8 +62,11 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
     }
     if let (true, Some(path)) = (args.check_web_config, &args.web_config) {
-        println!("the web config is right: {}", describe(&WebConfig::read(path)?));
-        return Ok(0);
+        let said = format!("the web config is right: {}\n", describe(&WebConfig::read(path)?));
+        return match Output::open(None)?.write(&said) {
+            Err(error) if !is_closed_pipe(&error) => Err(error),
+            _ => Ok(0),
+        };
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
