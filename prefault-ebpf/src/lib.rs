@@ -14,7 +14,7 @@ pub mod names;
 mod verifier;
 
 pub use config::{CAST_PLACEHOLDER, Config, Offsets, TypeIds, filter, timing};
-pub use histogram::{N_BUCKETS, bucket_of, upper_bound_ns};
+pub use histogram::{FIRST_SCHEMA_INDEX, N_BUCKETS, bucket_of, upper_bound_ns};
 pub use names::{CONFIG, map, program};
 pub use verifier::masked;
 

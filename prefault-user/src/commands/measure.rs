@@ -79,11 +79,7 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
 }
 
 fn timing(args: &MeasureArgs) -> Timing {
-    match args.sample {
-        _ if args.no_latency => Timing::None,
-        None | Some(1) => Timing::All,
-        Some(n) => Timing::OneIn(n),
-    }
+    Timing::wished(args.sample, args.no_latency)
 }
 
 /// What ends a measurement from outside.

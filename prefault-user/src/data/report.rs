@@ -38,6 +38,15 @@ pub enum Timing {
 }
 
 impl Timing {
+    /// What follows from what was typed: one in `sample`, or none at all.
+    pub fn wished(sample: Option<u32>, none: bool) -> Self {
+        match sample {
+            _ if none => Self::None,
+            None | Some(1) => Self::All,
+            Some(n) => Self::OneIn(n),
+        }
+    }
+
     /// One in how many writes is timed; `None` if none is.
     pub fn one_in(self) -> Option<u32> {
         match self {

@@ -4,8 +4,12 @@
 //! kernel (thread names, devices) is made printable before it is shown.
 
 pub mod event;
+pub mod exposition;
 pub mod histogram;
 pub mod json;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+pub mod page;
 pub mod report;
 pub mod sentence;
 pub mod table;

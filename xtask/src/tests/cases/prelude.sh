@@ -32,3 +32,44 @@ attached_after_a_while() {
     probes
 }
 
+# Waits until there is such a file.
+wait_for_file() {
+    for _ in {1..600}; do
+        [ -e "$1" ] && return
+        sleep 0.1
+    done
+    echo "$1 did not appear within 60 s" >&2
+    return 1
+}
+
+# Waits until the module $1 is probed, of which the entries of its paths come last.
+wait_until_probed() {
+    for _ in {1..300}; do
+        grep -q "$1" /sys/kernel/debug/kprobes/list && break
+        sleep 0.1
+    done
+    sleep 2
+}
+
+# Starts the exporter in the background as $tool, with further arguments, and waits until it answers.
+begin_export() {
+    prefault export "$@" 2> export.log & tool=$!
+    for _ in {1..600}; do
+        grep -qs 'measuring at' export.log && return
+        sleep 0.1
+    done
+    cat export.log >&2
+    exit 1
+}
+
+# Prints the metrics.
+scrape() {
+    busybox wget -q -O - http://127.0.0.1:29186/metrics
+}
+
+# Ends the exporter and returns its exit code.
+end_export() {
+    kill -TERM $tool
+    wait $tool
+}
+

@@ -1,0 +1,397 @@
+//! The metrics: one table of names, types and labels, and how each is read out of what is exported.
+
+use std::fmt;
+
+use prometheus_client::{
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Unit,
+};
+
+use super::{
+    buckets::{Buckets, seconds},
+    native::Sparse,
+};
+use crate::data::{Exported, FilesystemInterval, Histogram, Labels, PathStats, Points, Series, SiteCount};
+
+/// Labels of one sample.
+pub type Set<'a> = Vec<(&'static str, &'a str)>;
+
+/// One sample of a family.
+#[derive(Clone, Debug)]
+pub struct Sample<'a> {
+    /// Names and values of its labels.
+    pub labels: Set<'a>,
+    /// Its value.
+    pub value: Value<'a>,
+}
+
+/// The value of a sample.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// A whole number.
+    Count(u64),
+    /// Any number.
+    Number(f64),
+    /// Latencies.
+    Latency(&'a Histogram),
+}
+
+/// A metric family.
+pub struct Family {
+    /// Name of its samples, but for the suffixes of histograms.
+    pub name: &'static str,
+    help: &'static str,
+    values: Values,
+}
+
+/// What a family is, for documentation and tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// Latencies.
+    Histogram,
+    /// Always 1; the labels say it.
+    Info,
+}
+
+type Count = fn(&FilesystemInterval) -> u64;
+
+/// How the samples of a family are read.
+enum Values {
+    /// One counter per filesystem.
+    Filesystem(Count),
+    /// Several counters per filesystem, told apart by the label `kind`.
+    Kinds(&'static [(&'static str, Count)]),
+    /// One histogram per filesystem.
+    Latency(fn(&FilesystemInterval) -> &Histogram),
+    /// One counter per filesystem and path.
+    PathCounter(fn(&PathStats) -> u64),
+    /// One gauge per filesystem and path.
+    PathGauge(fn(&PathStats) -> u64),
+    /// The mode of each path of each filesystem.
+    PathMode,
+    /// Call sites by operation and mechanism.
+    Sites,
+    /// Loss by cause.
+    Loss,
+    /// One counter, absent if its value is not known.
+    Counter(fn(&Exported) -> Option<f64>),
+    /// What the points add to latencies, by what they are.
+    Floor,
+    /// One gauge, absent if its value is not known.
+    Gauge(fn(&Exported) -> Option<f64>),
+    /// One label that says something of the whole.
+    Info(&'static str, fn(&Exported) -> &str),
+}
+
+const fn family(name: &'static str, help: &'static str, values: Values) -> Family {
+    Family { name, help, values }
+}
+
+/// Every metric, in the order of the exposition.
+pub static FAMILIES: [Family; 35] = [
+    family("prefault_up", "1: measuring is on.", Values::Gauge(|_| Some(1.0))),
+    family("prefault_build_info", "Version of prefault.", Values::Info("version", |_| env!("CARGO_PKG_VERSION"))),
+    family("prefault_kernel_info", "Release of the kernel.", Values::Info("release", |exported| &exported.kernel)),
+    family("prefault_writes_total", "Writes that returned.", Values::Filesystem(|of| of.write.calls)),
+    family("prefault_write_bytes_total", "Bytes written.", Values::Filesystem(|of| of.write.bytes)),
+    family("prefault_writes_failed_total", "Writes that returned an error.", Values::Filesystem(|of| of.write.errors)),
+    family(
+        "prefault_writes_kernel_memory_total",
+        "Writes from kernel memory, which have no latency.",
+        Values::Filesystem(|of| of.write.kernel_calls),
+    ),
+    family(
+        "prefault_write_duration_seconds",
+        "Latencies of writes from user memory.",
+        Values::Latency(|of| &of.write.latency),
+    ),
+    family("prefault_prefaults_total", "Prefaults that returned.", Values::Filesystem(|of| of.prefault.calls)),
+    family(
+        "prefault_prefault_bytes_total",
+        "Bytes asked to be faulted in.",
+        Values::Filesystem(|of| of.prefault.bytes),
+    ),
+    family(
+        "prefault_prefaults_needed_total",
+        "Prefaults that took page faults, major if one of them was.",
+        Values::Kinds(&[("minor", |of| of.prefault.needed_minor), ("major", |of| of.prefault.needed_major)]),
+    ),
+    family(
+        "prefault_prefaults_failed_total",
+        "Prefaults that left bytes unfaulted, wholly if all of them.",
+        Values::Kinds(&[("wholly", |of| of.prefault.failed_wholly), ("partly", |of| of.prefault.failed_partly)]),
+    ),
+    family(
+        "prefault_prefault_page_faults_total",
+        "Page faults taken inside prefaults.",
+        Values::Kinds(&[("minor", |of| of.prefault.minor_faults), ("major", |of| of.prefault.major_faults)]),
+    ),
+    family(
+        "prefault_prefaults_kernel_memory_total",
+        "Prefaults of kernel memory, which return at once and have no latency.",
+        Values::Filesystem(|of| of.prefault.kernel_calls),
+    ),
+    family(
+        "prefault_prefault_duration_seconds",
+        "Latencies of prefaults of user memory.",
+        Values::Latency(|of| &of.prefault.latency),
+    ),
+    family("prefault_copies_total", "Atomic copies that returned.", Values::Filesystem(|of| of.copy.calls)),
+    family(
+        "prefault_copy_bytes_asked_total",
+        "Bytes that atomic copies were asked to copy.",
+        Values::Filesystem(|of| of.copy.bytes_asked),
+    ),
+    family(
+        "prefault_copy_bytes_total",
+        "Bytes that atomic copies copied.",
+        Values::Filesystem(|of| of.copy.bytes_copied),
+    ),
+    family(
+        "prefault_copies_short_total",
+        "Atomic copies that copied nothing (zero) or not all (partial) of what was asked.",
+        Values::Kinds(&[("zero", |of| of.copy.zero), ("partial", |of| of.copy.partial)]),
+    ),
+    family(
+        "prefault_copies_kernel_memory_total",
+        "Atomic copies from kernel memory, which have no latency.",
+        Values::Filesystem(|of| of.copy.kernel_calls),
+    ),
+    family(
+        "prefault_copy_duration_seconds",
+        "Latencies of atomic copies from user memory.",
+        Values::Latency(|of| &of.copy.latency),
+    ),
+    family(
+        "prefault_path_calls_total",
+        "Calls of a write path that returned, nested ones included.",
+        Values::PathCounter(|path| path.calls),
+    ),
+    family(
+        "prefault_path_not_returned",
+        "Calls of a write path that have not returned: in flight, or their return was lost.",
+        Values::PathGauge(PathStats::not_returned),
+    ),
+    family("prefault_path_info", "When a write path prefaults, as seen in its calls.", Values::PathMode),
+    family("prefault_sites", "Call sites by what measures them; none: found, and not measured.", Values::Sites),
+    family("prefault_loss_total", "What was missed, by cause.", Values::Loss),
+    family(
+        "prefault_own_runs_total",
+        "Runs of prefault's own BPF programs.",
+        Values::Counter(|exported| exported.own_cost.map(|cost| cost.runs as f64)),
+    ),
+    family(
+        "prefault_own_run_seconds_total",
+        "Time in prefault's own BPF programs.",
+        Values::Counter(|exported| exported.own_cost.map(|cost| seconds(cost.run_ns))),
+    ),
+    family(
+        "prefault_sampling_ratio",
+        "Share of writes that are timed, with their prefaults and copies; all are counted.",
+        Values::Gauge(|exported| Some(exported.timing.one_in().map_or(0.0, |n| f64::from(n).recip()))),
+    ),
+    family("prefault_floor_seconds", "What the points add to each prefault and copy latency.", Values::Floor),
+    family(
+        "prefault_series_over_limit",
+        "Filesystems beyond the limit, counted under other.",
+        Values::Gauge(|exported| Some(exported.n_over_limit as f64)),
+    ),
+    family(
+        "prefault_uptime_seconds",
+        "Time since measuring began.",
+        Values::Gauge(|exported| Some(seconds(exported.uptime_ns))),
+    ),
+    family(
+        "process_resident_memory_bytes",
+        "Resident memory size in bytes.",
+        Values::Gauge(|exported| exported.process.map(|process| process.resident_bytes as f64)),
+    ),
+    family(
+        "process_cpu_seconds_total",
+        "Total user and system CPU time spent in seconds.",
+        Values::Counter(|exported| exported.process.map(|process| process.cpu_seconds)),
+    ),
+    family(
+        "process_start_time_seconds",
+        "Start time of the process since unix epoch in seconds.",
+        Values::Gauge(|exported| exported.process.map(|process| process.start_seconds)),
+    ),
+];
+
+impl Family {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        match self.values {
+            Values::Filesystem(_) | Values::Kinds(_) | Values::PathCounter(_) | Values::Loss | Values::Counter(_) => {
+                Kind::Counter
+            }
+            Values::PathGauge(_) | Values::Sites | Values::Floor | Values::Gauge(_) => Kind::Gauge,
+            Values::Latency(_) => Kind::Histogram,
+            Values::PathMode | Values::Info(..) => Kind::Info,
+        }
+    }
+
+    /// Names of its labels, those that a histogram adds and `mountpoint` excepted.
+    pub fn labels(&self) -> &'static [&'static str] {
+        match self.values {
+            Values::Filesystem(_) | Values::Latency(_) => &["fstype", "device"],
+            Values::Kinds(_) => &["fstype", "device", "kind"],
+            Values::PathCounter(_) | Values::PathGauge(_) => &["fstype", "device", "path"],
+            Values::PathMode => &["fstype", "device", "path", "mode"],
+            Values::Sites => &["operation", "mechanism"],
+            Values::Loss => &["cause"],
+            Values::Floor => &["points"],
+            Values::Info("version", _) => &["version"],
+            Values::Info(..) => &["release"],
+            Values::Counter(_) | Values::Gauge(_) => &[],
+        }
+    }
+
+    /// Name and unit as OpenMetrics and OTLP take them, without the suffix of its kind.
+    pub fn base_name(&self) -> (&'static str, Option<Unit>) {
+        let suffix = match self.kind() {
+            Kind::Counter => "_total",
+            Kind::Info => "_info",
+            Kind::Gauge | Kind::Histogram => "",
+        };
+        let name = self.name.strip_suffix(suffix).unwrap_or(self.name);
+        // Units are a word of their own there.
+        let units = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)];
+        let found = units.into_iter().find_map(|(suffix, unit)| Some((name.strip_suffix(suffix)?, Some(unit))));
+        found.unwrap_or((name, None))
+    }
+
+    /// What it is for, a sentence.
+    pub fn help(&self) -> &'static str {
+        self.help
+    }
+
+    /// All its samples; none if their value is not known.
+    pub fn samples<'a>(&self, exported: &'a Exported) -> Vec<Sample<'a>> {
+        let of_filesystems = exported.filesystems.iter();
+        match self.values {
+            Values::Filesystem(value) => {
+                let sample =
+                    |of: &'a Series| Sample { labels: of.labels.set(), value: Value::Count(value(&of.totals)) };
+                of_filesystems.map(sample).collect()
+            }
+            Values::Kinds(kinds) => {
+                let sample = |of: &'a Series, kind, value: Count| Sample {
+                    labels: of.labels.with(&[("kind", kind)]),
+                    value: Value::Count(value(&of.totals)),
+                };
+                of_filesystems.flat_map(|of| kinds.iter().map(move |&(kind, value)| sample(of, kind, value))).collect()
+            }
+            Values::Latency(latency) => {
+                let sample =
+                    |of: &'a Series| Sample { labels: of.labels.set(), value: Value::Latency(latency(&of.totals)) };
+                of_filesystems.map(sample).collect()
+            }
+            Values::PathCounter(value) | Values::PathGauge(value) => of_paths(exported, |labels, path| Sample {
+                labels: labels.with(&[("path", &path.function)]),
+                value: Value::Count(value(path)),
+            }),
+            Values::PathMode => of_paths(exported, |labels, path| Sample {
+                labels: labels.with(&[("path", &path.function), ("mode", path.mode.name())]),
+                value: Value::Count(1),
+            }),
+            Values::Sites => {
+                let labels =
+                    |site: &'a SiteCount| vec![("operation", &*site.operation), ("mechanism", &*site.mechanism)];
+                let sample = |site| Sample { labels: labels(site), value: Value::Count(site.count) };
+                exported.sites.iter().map(sample).collect()
+            }
+            Values::Loss => {
+                let entries = exported.loss.entries();
+                entries
+                    .map(|entry| Sample { labels: vec![("cause", entry.key)], value: Value::Count(entry.count) })
+                    .collect()
+            }
+            Values::Floor => {
+                let floor = exported.floor.unwrap_or_default();
+                let known = [(Points::Jumps, floor.jump_ns), (Points::Traps, floor.trap_ns)].into_iter();
+                let known = known.filter_map(|(points, ns)| Some((points.name(), Value::Number(seconds(ns?)))));
+                known.map(|(points, value)| Sample { labels: vec![("points", points)], value }).collect()
+            }
+            Values::Counter(value) | Values::Gauge(value) => {
+                let sample = |value| Sample { labels: Vec::new(), value: Value::Number(value) };
+                value(exported).map(sample).into_iter().collect()
+            }
+            Values::Info(label, value) => {
+                vec![Sample { labels: vec![(label, value(exported))], value: Value::Count(1) }]
+            }
+        }
+    }
+
+    /// Adds all its samples.
+    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>, exported: &Exported, buckets: &Buckets) -> fmt::Result {
+        let samples = self.samples(exported);
+        // A single value that is not known is not there at all.
+        if samples.is_empty() && matches!(self.values, Values::Counter(_) | Values::Floor | Values::Gauge(_)) {
+            return Ok(());
+        }
+        let kind = match self.kind() {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram => MetricType::Histogram,
+            Kind::Info => MetricType::Info,
+        };
+        let (name, unit) = self.base_name();
+        let mut metric = encoder.encode_descriptor(name, self.help, unit.as_ref(), kind)?;
+        samples.iter().try_for_each(|sample| self.encode_sample(&mut metric, sample, buckets))
+    }
+
+    fn encode_sample(&self, metric: &mut MetricEncoder<'_>, sample: &Sample<'_>, buckets: &Buckets) -> fmt::Result {
+        if self.kind() == Kind::Info {
+            return metric.encode_info(&sample.labels);
+        }
+        // A family of no labels would be written with empty braces.
+        if sample.labels.is_empty() {
+            return self.encode_value(metric, sample.value, buckets);
+        }
+        self.encode_value(&mut metric.encode_family(&sample.labels)?, sample.value, buckets)
+    }
+
+    fn encode_value(&self, metric: &mut MetricEncoder<'_>, value: Value<'_>, buckets: &Buckets) -> fmt::Result {
+        match (self.kind(), value) {
+            (_, Value::Latency(histogram)) => metric.encode_histogram_with_native::<NoLabelSet>(
+                seconds(histogram.sum_ns),
+                histogram.count(),
+                &buckets.of(histogram),
+                None,
+                Sparse::from(histogram).native(),
+            ),
+            (Kind::Counter, Value::Count(count)) => metric.encode_counter::<NoLabelSet, _, f64>(&count, None),
+            (Kind::Counter, Value::Number(number)) => metric.encode_counter::<NoLabelSet, _, f64>(&number, None),
+            (_, Value::Count(count)) => metric.encode_gauge(&count),
+            (_, Value::Number(number)) => metric.encode_gauge(&number),
+        }
+    }
+}
+
+/// One sample for each path of each filesystem.
+fn of_paths<'a>(exported: &'a Exported, sample: impl Fn(&'a Labels, &'a PathStats) -> Sample<'a>) -> Vec<Sample<'a>> {
+    let mut samples = Vec::new();
+    for of in &exported.filesystems {
+        samples.extend(of.totals.active_paths().map(|path| sample(&of.labels, path)));
+    }
+    samples
+}
+
+impl Labels {
+    fn set(&self) -> Set<'_> {
+        let mount_point = self.mount_point.as_deref().map(|mount_point| ("mountpoint", mount_point));
+        [("fstype", &*self.fstype), ("device", &*self.device)].into_iter().chain(mount_point).collect()
+    }
+
+    fn with<'a>(&'a self, more: &[(&'static str, &'a str)]) -> Set<'a> {
+        let mut set = self.set();
+        set.extend(more);
+        set
+    }
+}
