@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::{bench, demo, dist, setup, tests, vm};
+use xtask::{bench, demo, dist, monitoring, setup, tests, vm};
 
 /// Tasks of the prefault workspace.
 #[derive(Parser)]
@@ -21,6 +21,8 @@ enum Task {
     Bench(bench::Args),
     /// Show what the tool measures: four filesystems, resident and non-resident buffers.
     Demo,
+    /// Write the Grafana dashboard, packaging/grafana/prefault.json.
+    Dashboard,
 }
 
 /// As in ripgrep, 2 is an error of the task itself; everything else belongs to what the task ran.
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Task::Test(args) => tests::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Demo => demo::run(),
+        Task::Dashboard => monitoring::write_dashboard().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

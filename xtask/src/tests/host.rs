@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::{report::Report, tidy};
 use crate::{
-    paths,
+    monitoring, paths,
     process::{self, last_lines},
 };
 
@@ -21,6 +21,7 @@ pub fn run(report: &mut Report) {
     check(report, "host formatting", || cargo(&["fmt", "--check", "--", "--color", "never"]).map(drop));
     check(report, "host lints", || cargo(&lints).map(drop));
     check(report, "host tidy", tidy::check);
+    check(report, "host rules and alerts", monitoring::check_rules);
     check(report, "host aya-ebpf is not in the tool", || {
         let tree = cargo(&["tree", "--package", "prefault-user", "--edges", "normal", "--prefix", "none"])?;
         let linked: Vec<&str> = tree.lines().filter(|line| line.starts_with("aya-ebpf")).collect();
