@@ -8,6 +8,7 @@ pub mod commands;
 pub mod data;
 pub mod kernel;
 pub mod output;
+pub mod privilege;
 pub mod probe;
 pub mod sites;
 pub mod workload;

@@ -14,7 +14,7 @@ use crate::{paths, process, setup};
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAM: &str = "prefault";
 /// The tool, and what guests need to test it.
-const PROGRAMS: [&str; 3] = [PROGRAM, "workload", "pace"];
+const PROGRAMS: [&str; 4] = [PROGRAM, "workload", "pace", "confined"];
 
 /// Where the executable is put; guests have this directory on their path.
 #[must_use]

@@ -8,6 +8,7 @@ pub mod interval;
 pub mod loss;
 pub mod own_cost;
 pub mod report;
+pub mod security;
 pub mod snapshot;
 pub mod stats;
 
@@ -16,5 +17,6 @@ pub use interval::{Interval, IntervalError};
 pub use loss::{LossEntry, LossReport};
 pub use own_cost::OwnCost;
 pub use report::{EventRecord, Report, SiteReport};
+pub use security::{Landlock, Security, capability_set};
 pub use snapshot::{Filesystem, FilesystemCounters, PathCounters, Snapshot, add_ledger, add_path_ledger, zero_ledger};
 pub use stats::{CopyStats, FilesystemInterval, Mode, PathStats, PrefaultStats, WriteStats};

@@ -7,6 +7,7 @@ pub mod event;
 pub mod histogram;
 pub mod json;
 pub mod report;
+pub mod security;
 pub mod sentence;
 pub mod table;
 pub mod units;
