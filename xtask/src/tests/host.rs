@@ -5,9 +5,9 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{report::Report, tidy};
+use super::{confinement::given_up, report::Report, tidy};
 use crate::{
-    monitoring, paths,
+    dist, monitoring, paths,
     process::{self, last_lines},
 };
 
@@ -46,6 +46,26 @@ pub fn refusal(report: &mut Report, program: &Path) {
         ensure!(output.status.code() == Some(2), "{}, expected exit code 2: {said}", output.status);
         ensure!(said.lines().count() == 1, "expected one line, got:\n{said}");
         Ok(())
+    });
+}
+
+/// What a process of this machine's kernel can do once it has given up its privileges.
+pub fn confinement(report: &mut Report) {
+    const NAME: &str = "host confinement";
+    let is_root = process::output(Command::new("id").arg("-u")).is_ok_and(|user| user.trim() == "0");
+    if report.wants(NAME) && !is_root {
+        report.skip(NAME, "only root has capabilities to keep");
+        return;
+    }
+    check(report, NAME, || {
+        let folder = paths::target("tests").join(format!("confined.{}", std::process::id()));
+        for below in ["readable", "writable", "other"] {
+            paths::create_dir(&folder.join(below))?;
+            paths::write(&folder.join(below).join("file"), "x")?;
+        }
+        let output = process::output(Command::new(dist::directory().join("confined")).arg(&folder));
+        paths::remove_dir(&folder)?;
+        given_up(&output?, None)
     });
 }
 

@@ -2,6 +2,7 @@
 //! line per case, and a tally as the last line.
 
 pub mod cases;
+pub mod confinement;
 pub mod document;
 pub mod golden;
 pub mod guest;
@@ -87,7 +88,10 @@ fn kernels(args: &Args) -> Vec<String> {
 fn everything(args: &Args, kernels: &[String], mut report: Report) -> Report {
     host::run(&mut report);
     match dist::run() {
-        Ok(program) => host::refusal(&mut report, &program),
+        Ok(program) => {
+            host::refusal(&mut report, &program);
+            host::confinement(&mut report);
+        }
         Err(error) => {
             report.fail("static executable", 1, &error);
             return report;

@@ -13,6 +13,7 @@ mod full;
 mod independence;
 mod outputs;
 mod places;
+mod privilege;
 mod scale;
 mod selftest;
 
@@ -89,6 +90,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         independence::CASES,
         outputs::CASES,
         places::CASES,
+        privilege::CASES,
         scale::CASES,
         selftest::CASES,
     ]
