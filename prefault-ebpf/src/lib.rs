@@ -12,7 +12,7 @@ mod histogram;
 pub mod names;
 mod verifier;
 
-pub use histogram::{N_BUCKETS, bucket_of, upper_bound_ns};
+pub use histogram::{FIRST_SCHEMA_INDEX, N_BUCKETS, bucket_of, upper_bound_ns};
 pub use names::{CONFIG, map, program};
 pub use verifier::masked;
 

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli_export::ExportArgs;
+
 /// Measures, on a live kernel and per filesystem, how often the prefault of a buffered write runs and was needed, how
 /// often the atomic copy comes up short, and how long both take.
 #[derive(Debug, Parser)]
@@ -19,6 +21,7 @@ Examples:
   sudo prefault -- dd if=/dev/zero of=file bs=4k count=1000
                                      measure while a command runs
   sudo prefault -d 10 --json | jq .  one JSON document at the end
+  sudo prefault export               metrics for Prometheus at http://localhost:29186/metrics
   sudo prefault doctor               what can be measured on this kernel, and how
 
 Exit codes:
@@ -41,6 +44,8 @@ pub struct Cli {
 pub enum Command {
     /// Say what can be measured on this kernel, how, and what is missing
     Doctor(DoctorArgs),
+    /// Measure until told to stop, and answer Prometheus
+    Export(Box<ExportArgs>),
     /// Prove the counts on this host: known writes to its filesystems, counted and compared
     Selftest(SelftestArgs),
 }
@@ -143,7 +148,7 @@ pub struct SelftestArgs {
 }
 
 /// A number of seconds, with a fraction if need be: more than 0.01, at most a year.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "it has to be a number of seconds, such as 10 or 0.5".to_owned())?;
     if (0.01..=31_536_000.0).contains(&seconds) {
         Ok(Duration::from_secs_f64(seconds))

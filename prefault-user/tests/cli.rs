@@ -9,9 +9,10 @@ use std::{
 };
 
 /// Golden files of help, and how it is asked for.
-const HELP: [(&str, &[&str]); 3] = [
+const HELP: [(&str, &[&str]); 4] = [
     ("help.txt", &["--help"]),
     ("doctor-help.txt", &["doctor", "--help"]),
+    ("export-help.txt", &["export", "--help"]),
     ("selftest-help.txt", &["selftest", "--help"]),
 ];
 
@@ -72,6 +73,14 @@ fn arguments_that_make_no_sense_are_one_line_and_exit_code_2() {
         (&["--json", "--events"], "--events"),
         (&["-d", "1", "-d", "2"], "--duration"),
         (&["-d", "1", "doctor"], "doctor"),
+        (&["export", "--listen", "example.org:80"], "IP address"),
+        (&["export", "--interval", "5"], "--textfile"),
+        (&["export", "--textfile", "metrics.txt"], ".prom"),
+        (&["export", "--fstype-exclude", "("], "--fstype-exclude"),
+        (&["export", "--device-exclude", "a", "--device-include", "b"], "--device-include"),
+        (&["export", "--buckets", "1ms,1us"], "ascend"),
+        (&["export", "--buckets", "5"], "with a unit"),
+        (&["export", "--web-config", "/nonexistent/file"], "/nonexistent/file"),
     ] {
         let output = prefault(arguments);
         let said = String::from_utf8(output.stderr).expect("text");

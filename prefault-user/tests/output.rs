@@ -2,25 +2,16 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p prefault-user --test output` rewrites the files; the difference is to be reviewed.
 
+#[path = "output/golden.rs"]
+mod golden;
 #[path = "output/snapshots.rs"]
 mod snapshots;
-
-use std::{env, fs, path::PathBuf};
 
 use prefault_user::data::{Interval, Report};
 use prefault_user::output::{event, json, report, table};
 use table::{Layout, Scale};
 
-/// Compares with the golden file of this name, or writes it if asked to.
-fn check(name: &str, actual: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/output").join(name);
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, actual).expect("the golden file can be written");
-        return;
-    }
-    let expected = fs::read_to_string(&path).expect("the golden file exists; UPDATE_GOLDEN=1 writes it");
-    assert!(actual == expected, "{name} differs from what is rendered now:\n{actual}");
-}
+use golden::check;
 
 fn interval_of_all() -> Interval {
     Interval::between(&snapshots::begin(), &snapshots::end(), &snapshots::PATH_NAMES).expect("in order")

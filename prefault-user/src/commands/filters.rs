@@ -9,18 +9,17 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::mounts::{mount_of, mounts};
-use crate::{cli::MeasureArgs, probe::filters::Filters};
+use crate::{cli::FilterArgs, probe::filters::Filters};
 
-/// Reads the filters out of `args`.
+/// Reads the filters out of what was `typed`; `has_command` says that a command will be started.
 ///
 /// # Errors
 /// If a process, cgroup, device or mount does not exist, or `--follow` has nobody to follow.
-pub fn filters(args: &MeasureArgs) -> Result<Filters> {
-    let typed = &args.filters;
+pub fn filters(typed: &FilterArgs, has_command: bool) -> Result<Filters> {
     for &pid in &typed.pids {
         ensure!(Path::new(&format!("/proc/{pid}")).exists(), "there is no process {pid}: look it up with ps or pgrep");
     }
-    if typed.follow && typed.pids.is_empty() && args.command.is_empty() {
+    if typed.follow && typed.pids.is_empty() && !has_command {
         bail!("--follow has nobody to follow: give a process with --pid, or a command after --");
     }
     let mut devices = Vec::new();

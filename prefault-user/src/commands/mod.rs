@@ -2,7 +2,9 @@
 
 pub mod describe;
 pub mod doctor;
+pub mod export;
 mod filters;
+mod live;
 pub mod measure;
 mod modules;
 mod mounts;
@@ -21,6 +23,7 @@ use crate::cli::{Cli, Command};
 pub fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Some(Command::Doctor(args)) => doctor::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
         None => measure::run(&cli.measure),
     }

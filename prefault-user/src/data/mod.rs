@@ -3,20 +3,24 @@
 //! A snapshot holds cumulative counters and nothing computed; an interval is the difference of two. Whatever is shown,
 //! live or at the end, comes from an interval. Nothing here reads, writes, or knows how the counters were obtained.
 
+pub mod exported;
 pub mod histogram;
 pub mod interval;
 pub mod loss;
 pub mod own_cost;
 pub mod report;
 pub mod security;
+pub mod series;
 pub mod snapshot;
 pub mod stats;
 
+pub use exported::{Exported, Labels, ProcessUse, Series, SiteCount};
 pub use histogram::{Bucket, Histogram};
 pub use interval::{Interval, IntervalError};
 pub use loss::{LossEntry, LossReport};
 pub use own_cost::OwnCost;
 pub use report::{EventRecord, Report, SiteReport};
 pub use security::{Landlock, Security, capability_set};
+pub use series::SeriesTable;
 pub use snapshot::{Filesystem, FilesystemCounters, PathCounters, Snapshot, add_ledger, add_path_ledger, zero_ledger};
 pub use stats::{CopyStats, FilesystemInterval, Mode, PathStats, PrefaultStats, WriteStats};

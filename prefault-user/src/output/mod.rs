@@ -4,8 +4,10 @@
 //! kernel (thread names, devices) is made printable before it is shown.
 
 pub mod event;
+pub mod exposition;
 pub mod histogram;
 pub mod json;
+pub mod page;
 pub mod report;
 pub mod security;
 pub mod sentence;

@@ -1,0 +1,241 @@
+//! Addresses to answer at: as typed, bound, or passed by systemd.
+
+use std::{
+    fmt, fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::{
+        fd::{FromRawFd as _, OwnedFd, RawFd},
+        unix::fs::FileTypeExt as _,
+        unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
+    },
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::net::{TcpListener, UnixListener};
+
+/// The port if none is given. The exporters' port list is fully allocated from 9100 to 9999, its own range; this one is
+/// outside of it and below the ports that Linux gives to outgoing connections.
+pub const DEFAULT_PORT: u16 = 29186;
+
+/// An address as typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// An address of this host and a port.
+    Ip(SocketAddr),
+    /// Both loopback addresses.
+    Localhost(u16),
+    /// Every address of this host.
+    Every(u16),
+    /// A socket in the filesystem.
+    Unix(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = PathBuf::from(path);
+            return match path.is_absolute() {
+                true => Ok(Self::Unix(path)),
+                false => Err("a unix socket needs an absolute path, such as unix:/run/prefault.sock".to_owned()),
+            };
+        }
+        if let Some((host @ ("" | "localhost"), port)) = text.rsplit_once(':') {
+            let port = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
+            return Ok(if host.is_empty() { Self::Every(port) } else { Self::Localhost(port) });
+        }
+        text.parse().map(Self::Ip).map_err(|_| {
+            "it has to be an IP address or localhost, and a port, such as 127.0.0.1:29186 or [::1]:29186; or unix:/PATH"
+                .to_owned()
+        })
+    }
+}
+
+/// A socket that is listened at.
+#[derive(Debug)]
+pub enum Listener {
+    /// Of TCP.
+    Tcp(TcpListener),
+    /// In the filesystem; removed at the end if it was made here.
+    Unix(UnixListener, Option<Remove>),
+}
+
+/// A path that is removed when this is dropped.
+#[derive(Debug)]
+pub struct Remove(PathBuf);
+
+impl Drop for Remove {
+    fn drop(&mut self) {
+        // Somebody else may have removed it already.
+        let _unused = fs::remove_file(&self.0);
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => write!(f, "{address}"),
+                Err(error) => write!(f, "a socket ({error})"),
+            },
+            Self::Unix(listener, _) => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                write!(f, "unix:{}", path.unwrap_or(Path::new("(unnamed)")).display())
+            }
+        }
+    }
+}
+
+impl Address {
+    /// Listens there. It has to be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If it is not possible, with a remedy.
+    pub fn bind(&self) -> Result<Vec<Listener>> {
+        match self {
+            Self::Ip(address) => Ok(vec![tcp(*address)?]),
+            Self::Every(port) => {
+                // The IPv6 socket takes IPv4 too; a host without IPv6 has no such address.
+                let both = tcp(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), *port));
+                let listener = match both {
+                    Err(error) if lacks_address(&error) => tcp(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port))?,
+                    result => result?,
+                };
+                Ok(vec![listener])
+            }
+            Self::Localhost(port) => {
+                let first = tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *port))?;
+                // With port 0 both have to get the same one.
+                let port = match &first {
+                    Listener::Tcp(listener) => listener.local_addr()?.port(),
+                    Listener::Unix(..) => *port,
+                };
+                match tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port)) {
+                    Ok(second) => Ok(vec![first, second]),
+                    Err(error) if lacks_address(&error) => Ok(vec![first]),
+                    Err(error) => Err(error),
+                }
+            }
+            Self::Unix(path) => unix(path).map(|listener| vec![listener]),
+        }
+    }
+}
+
+fn lacks_address(error: &anyhow::Error) -> bool {
+    let code = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error());
+    matches!(code, Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
+}
+
+fn tcp(address: SocketAddr) -> Result<Listener> {
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    bind()
+        .map(Listener::Tcp)
+        .with_context(|| format!("failed to listen at {address}; another one is chosen by --listen"))
+}
+
+fn unix(path: &Path) -> Result<Listener> {
+    let context = || format!("failed to listen at {}", path.display());
+    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        match StdUnixStream::connect(path) {
+            Ok(_) => bail!("failed to listen at {}: another process does", path.display()),
+            // Nobody listens any more: it was left behind.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).with_context(context)?;
+            }
+            Err(error) => return Err(error).with_context(context),
+        }
+    }
+    let listener = UnixListener::bind(path).with_context(context)?;
+    Ok(Listener::Unix(listener, Some(Remove(path.to_owned()))))
+}
+
+/// The sockets that systemd passed, if it did. It has to be called within a tokio runtime.
+///
+/// # Errors
+/// If one of them is no socket that can be listened at.
+pub fn passed() -> Result<Vec<Listener>> {
+    let descriptors = sd_notify::listen_fds().context("failed to take the sockets of systemd (LISTEN_FDS)")?;
+    descriptors.map(from_descriptor).collect()
+}
+
+fn from_descriptor(descriptor: RawFd) -> Result<Listener> {
+    let family = family(descriptor).with_context(|| {
+        format!("failed to listen at descriptor {descriptor}, which systemd passed (LISTEN_FDS): it is no socket")
+    })?;
+    // SAFETY: systemd passed the descriptor to this process, and nothing else in it takes it.
+    let owned = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    let context = || format!("failed to listen at descriptor {descriptor}, which systemd passed");
+    match i32::from(family) {
+        libc::AF_UNIX => {
+            let listener = StdUnixListener::from(owned);
+            listener.set_nonblocking(true).with_context(context)?;
+            Ok(Listener::Unix(UnixListener::from_std(listener).with_context(context)?, None))
+        }
+        libc::AF_INET | libc::AF_INET6 => {
+            let listener = std::net::TcpListener::from(owned);
+            listener.set_nonblocking(true).with_context(context)?;
+            Ok(Listener::Tcp(TcpListener::from_std(listener).with_context(context)?))
+        }
+        other => bail!("failed to listen at descriptor {descriptor}, which systemd passed: unknown family {other}"),
+    }
+}
+
+fn family(descriptor: RawFd) -> io::Result<libc::sa_family_t> {
+    let mut address = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
+    let mut length = size_of_val(&address) as libc::socklen_t;
+    // SAFETY: the address and its length live through the call, which writes no more than that length.
+    match unsafe { libc::getsockname(descriptor, &raw mut address, &raw mut length) } {
+        0 => Ok(address.sa_family),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read() {
+        let ip = |text: &str| Address::Ip(text.parse().expect("an address"));
+        for (text, expected) in [
+            ("127.0.0.1:1", ip("127.0.0.1:1")),
+            ("[::1]:65535", ip("[::1]:65535")),
+            (":80", Address::Every(80)),
+            ("localhost:0", Address::Localhost(0)),
+            ("unix:/run/a:b", Address::Unix("/run/a:b".into())),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text}");
+        }
+        for bad in ["", "80", "127.0.0.1", "::1:80", "example.org:80", ":65536", "localhost:", "unix:run", "unix:"] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not() {
+        let path = std::env::temp_dir().join(format!("prefault-{}.sock", std::process::id()));
+        drop(StdUnixListener::bind(&path).expect("bound"));
+        let address = Address::Unix(path.clone());
+        let first = address.bind().expect("nobody listens");
+        let refused = address.bind().expect_err("somebody does").to_string();
+        assert!(refused.ends_with("another process does"), "{refused}");
+        drop(first);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let refused = format!("{:#}", Address::Ip(address).bind().expect_err("in use"));
+        assert!(refused.contains(&address.to_string()) && refused.contains("--listen"), "{refused}");
+    }
+}

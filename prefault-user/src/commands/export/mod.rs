@@ -1,0 +1,214 @@
+//! `prefault export`: measure until told to stop, and answer Prometheus.
+//!
+//! One thread. The session is tended in one loop, which also answers what the connections ask; each connection is a task
+//! beside it. What cannot go on later (an address in use, a wrong web config) is refused before anything is measured; what
+//! fails later is said once and does not end measuring.
+
+pub mod address;
+pub mod answer;
+pub mod auth;
+mod negotiate;
+pub mod server;
+mod service;
+mod state;
+pub mod textfile;
+pub mod web_config;
+
+use std::{fmt, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::Interval as Ticker,
+};
+
+pub use self::address::Address;
+use self::{
+    address::{DEFAULT_PORT, Listener},
+    answer::{Ask, Shared},
+    auth::Auth,
+    state::State,
+    textfile::Textfile,
+    web_config::WebConfig,
+};
+use super::{
+    filters::filters,
+    live::{Live, tick, ticker},
+};
+use crate::{cli_export::ExportArgs, output::exposition::Buckets, probe::session::Options};
+
+/// Questions that may wait for an answer at once: as many as there are connections.
+const QUESTIONS: usize = 64;
+
+/// Threads for hashes of passwords, which are computed one at a time.
+const BLOCKING_THREADS: usize = 1;
+
+/// Exports as `args` say; the result is the exit code.
+///
+/// # Errors
+/// If it cannot begin.
+pub fn run(args: &ExportArgs) -> Result<u8> {
+    if args.verbose {
+        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
+    }
+    let web_config = args.web_config.as_deref().map(WebConfig::read).transpose()?.unwrap_or_default();
+    if args.check_web_config {
+        println!("the web config is right: {}", describe(&web_config));
+        return Ok(0);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .context("failed to start the runtime")?;
+    runtime.block_on(export(args, web_config))?;
+    Ok(0)
+}
+
+fn describe(web_config: &WebConfig) -> String {
+    let tls = if web_config.tls.is_some() { "TLS" } else { "no TLS" };
+    format!("{tls}, {} users", web_config.users.len())
+}
+
+async fn export(args: &ExportArgs, web_config: WebConfig) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    let listeners = listeners(args)?;
+    let options = Options {
+        verbose: args.verbose,
+        events: false,
+        slots: args.slots,
+        filters: filters(&args.filters, false)?,
+        own_cost: args.own_cost,
+    };
+    let mut exporter = Exporter::begin(Live::begin(&options)?, args)?;
+    let scheme = if web_config.tls.is_some() { "https" } else { "http" };
+    let places: Vec<String> = listeners.iter().map(|listener| place(listener, scheme)).collect();
+    let (asks, questions) = mpsc::channel(QUESTIONS);
+    let shared = Shared { asks, auth: Auth::new(web_config.users), buckets: exporter.buckets.clone() };
+    let server = server::serve(listeners, web_config.tls, Arc::new(shared));
+    exporter.greet(&places);
+    tokio::select! {
+        () = exporter.run(questions) => {}
+        () = server => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    service::stopping();
+    Ok(())
+}
+
+/// Opens what is to be answered at: what was asked for, and what systemd passed.
+fn listeners(args: &ExportArgs) -> Result<Vec<Listener>> {
+    let mut listeners = address::passed()?;
+    let default = [Address::Localhost(DEFAULT_PORT)];
+    let addresses = match args.listen.is_empty() && listeners.is_empty() && args.textfile.is_none() {
+        true => &default[..],
+        false => &args.listen,
+    };
+    for address in addresses {
+        listeners.extend(address.bind()?);
+    }
+    Ok(listeners)
+}
+
+fn place(listener: &Listener, scheme: &str) -> String {
+    match listener {
+        Listener::Tcp(_) => format!("{scheme}://{listener}/metrics"),
+        Listener::Unix(..) => listener.to_string(),
+    }
+}
+
+/// An exporter that runs.
+struct Exporter<'a> {
+    args: &'a ExportArgs,
+    live: Live,
+    state: State,
+    buckets: Buckets,
+    textfile: Option<(Textfile, Ticker)>,
+    watchdog: Option<Ticker>,
+    /// What was complained of last, so that it is not said again and again.
+    complaint: String,
+}
+
+impl<'a> Exporter<'a> {
+    fn begin(live: Live, args: &'a ExportArgs) -> Result<Self> {
+        let mut exporter = Self {
+            args,
+            state: State::new(&live, args.max_series_filesystems as usize)?,
+            buckets: args.buckets.clone().unwrap_or_default(),
+            textfile: args.textfile.as_deref().map(|path| (Textfile::new(path), ticker(args.interval))),
+            watchdog: service::watchdog(),
+            complaint: String::new(),
+            live,
+        };
+        // What cannot be written at the begin is wrong; later it may be a full disk.
+        exporter.write_textfile()?;
+        Ok(exporter)
+    }
+
+    /// Tells people and systemd that it is on.
+    fn greet(&self, places: &[String]) {
+        let sites = self.live.plan().sites.iter().filter(|planned| planned.mechanism.is_ok()).count();
+        let textfile = self.args.textfile.iter().map(|path| path.display().to_string());
+        let places: Vec<String> = places.iter().cloned().chain(textfile).collect();
+        let status = format!("measuring at {sites} call sites of {}; {}", self.live.kernel(), places.join(" "));
+        eprintln!("prefault: {status}");
+        service::ready(&status);
+    }
+
+    /// Tends the session and answers questions until the future is dropped.
+    async fn run(&mut self, mut questions: mpsc::Receiver<Ask>) {
+        loop {
+            let result = tokio::select! {
+                // Events are not wanted, and none come.
+                events = self.live.tend() => events.map(drop),
+                Some(ask) = questions.recv() => {
+                    self.answer(ask);
+                    Ok(())
+                }
+                () = tick_of(&mut self.textfile) => self.write_textfile(),
+                () = tick(&mut self.watchdog) => {
+                    service::alive();
+                    Ok(())
+                }
+            };
+            if let Err(error) = result {
+                self.complain(&error);
+            }
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        let exported = self.state.exported(&self.live, &self.args.series);
+        if let Err(error) = &exported {
+            self.complain(error);
+        }
+        // Whoever asked may have gone.
+        let _unused = ask.send(exported.map_err(|error| format!("{error:#}")));
+    }
+
+    fn write_textfile(&mut self) -> Result<()> {
+        let Some((textfile, _)) = &self.textfile else { return Ok(()) };
+        textfile.write(&self.state.exported(&self.live, &self.args.series)?, &self.buckets)
+    }
+
+    /// Says what went wrong, once.
+    fn complain(&mut self, error: &impl fmt::Display) {
+        let complaint = format!("{error:#}");
+        if complaint != self.complaint {
+            eprintln!("prefault: {complaint}");
+            self.complaint = complaint;
+        }
+    }
+}
+
+async fn tick_of(textfile: &mut Option<(Textfile, Ticker)>) {
+    match textfile {
+        Some((_, ticker)) => {
+            ticker.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}

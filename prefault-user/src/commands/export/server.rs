@@ -1,0 +1,141 @@
+//! The HTTP server: connections, their limits, and what each may wait for.
+//!
+//! A connection is a task. None can make another one wait: what they share is asked for by message, and a client that does
+//! not read, or does not finish its request, only has its own time run out. When there are too many, the oldest goes, so that
+//! idle ones cannot keep a scraper out.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::{AbortHandle, JoinSet},
+    time::{sleep, timeout},
+};
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    address::Listener,
+    answer::{Shared, answer},
+};
+
+/// Connections at once; the oldest is closed for one more.
+const MOST_CONNECTIONS: usize = 64;
+/// A request line and all headers, in bytes; longer ones are answered with 431.
+const MOST_HEADER_BYTES: usize = 16 * 1024;
+/// Headers of a request.
+const MOST_HEADERS: usize = 64;
+/// From the first byte of waiting to the last header of a request. A scraper that asks less often connects anew.
+const HEADER_LIMIT: Duration = Duration::from_secs(20);
+/// From the connection to the end of the TLS handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// A client that has not taken anything of its answer for so long is gone.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// After a failure to accept a connection, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers at all `listeners` until the future is dropped, which closes every connection.
+pub async fn serve(listeners: Vec<Listener>, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+    let connections = Arc::new(Connections::default());
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(accept(listener, tls.clone(), Arc::clone(&shared), Arc::clone(&connections)));
+    }
+    // None of them ends by itself.
+    while accepting.join_next().await.is_some() {}
+    std::future::pending().await
+}
+
+async fn accept(listener: Listener, tls: Option<TlsAcceptor>, shared: Arc<Shared>, connections: Arc<Connections>) {
+    loop {
+        let accepted = match &listener {
+            Listener::Tcp(listener) => {
+                listener.accept().await.map(|(stream, _)| connections.spawn(stream, tls.clone(), Arc::clone(&shared)))
+            }
+            Listener::Unix(listener, _) => {
+                listener.accept().await.map(|(stream, _)| connections.spawn(stream, tls.clone(), Arc::clone(&shared)))
+            }
+        };
+        if let Err(error) = accepted {
+            log::info!("failed to accept a connection: {error}");
+            sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+/// The connections there are, oldest first.
+#[derive(Debug, Default)]
+struct Connections(Mutex<VecDeque<AbortHandle>>);
+
+impl Connections {
+    fn spawn<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+        tls: Option<TlsAcceptor>,
+        shared: Arc<Shared>,
+    ) {
+        let mut connections = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.retain(|connection| !connection.is_finished());
+        if connections.len() >= MOST_CONNECTIONS
+            && let Some(oldest) = connections.pop_front()
+        {
+            oldest.abort();
+        }
+        connections.push_back(tokio::spawn(connection(stream, tls, shared)).abort_handle());
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        let connections = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        connections.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// One connection from begin to end. How a client fails is its own matter, and only said when asked for.
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_LIMIT));
+    let stream = Box::pin(stream);
+    let result = match tls {
+        None => talk(stream, shared).await,
+        Some(tls) => match timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
+            Ok(Ok(stream)) => talk(stream, shared).await,
+            Ok(Err(error)) => Err(error.into()),
+            Err(elapsed) => Err(io::Error::from(elapsed).into()),
+        },
+    };
+    if let Err(error) = result {
+        log::info!("a connection ended: {error}");
+    }
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    shared: Arc<Shared>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(&shared, &request).await) }
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .max_header_size(MOST_HEADER_BYTES)
+        .max_headers(MOST_HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+        .map_err(Into::into)
+}

@@ -1,0 +1,125 @@
+//! What there is to export now: snapshots of the session, summed up into series.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use procfs::process::{MountInfo, Process};
+
+use crate::{
+    cli_export::SeriesArgs,
+    commands::{live::Live, mounts::mounts},
+    data::{Exported, Filesystem, Labels, ProcessUse, SeriesTable, SiteCount},
+    probe::plan::Plan,
+    sites::Operation,
+};
+
+/// Scrapes that come so soon after one another are answered from one snapshot.
+const SHARED_FOR: Duration = Duration::from_millis(100);
+
+/// Mechanism of sites that are not measured.
+const NO_MECHANISM: &str = "none";
+
+/// The state of an exporter beside its session.
+pub struct State {
+    table: SeriesTable,
+    begin_ns: u64,
+    latest: Option<(Instant, Arc<Exported>)>,
+}
+
+impl State {
+    /// The state at the begin of a session.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn new(live: &Live, most_series: usize) -> Result<Self> {
+        Ok(Self { table: SeriesTable::new(most_series), begin_ns: live.snapshot()?.at_ns, latest: None })
+    }
+
+    /// What there is to export now.
+    ///
+    /// # Errors
+    /// If the counters cannot be read.
+    pub fn exported(&mut self, live: &Live, which: &SeriesArgs) -> Result<Arc<Exported>> {
+        if let Some((when, latest)) = &self.latest
+            && when.elapsed() < SHARED_FOR
+        {
+            return Ok(Arc::clone(latest));
+        }
+        let snapshot = live.snapshot()?;
+        // Read once, and only if there is a new filesystem.
+        let mut mounts_now: Option<Vec<MountInfo>> = None;
+        let label = |filesystem: &Filesystem| {
+            which.shows(filesystem).then(|| {
+                let mount_point = which.with_mount_point.then(|| {
+                    let mounts = mounts_now.get_or_insert_with(|| mounts().unwrap_or_default());
+                    mount_point(mounts, filesystem)
+                });
+                let Filesystem { fstype, device, .. } = filesystem.clone();
+                Labels { fstype, device, mount_point }
+            })
+        };
+        let totals = self.table.totals(self.begin_ns, &snapshot, live.path_names(), label)?;
+        let exported = Arc::new(Exported {
+            kernel: live.kernel().to_owned(),
+            uptime_ns: totals.interval.duration_ns,
+            filesystems: totals.filesystems,
+            n_over_limit: totals.n_over_limit,
+            loss: totals.interval.loss,
+            own_cost: totals.interval.own_cost,
+            sites: sites(live.plan()),
+            process: process_use(),
+        });
+        self.latest = Some((Instant::now(), Arc::clone(&exported)));
+        Ok(exported)
+    }
+}
+
+impl SeriesArgs {
+    /// Whether a filesystem is exported.
+    fn shows(&self, filesystem: &Filesystem) -> bool {
+        let shows = |exclude: &Option<regex_lite::Regex>, include: &Option<regex_lite::Regex>, text: &str| {
+            exclude.as_ref().is_none_or(|exclude| !exclude.is_match(text))
+                && include.as_ref().is_none_or(|include| include.is_match(text))
+        };
+        shows(&self.fstype_exclude, &self.fstype_include, &filesystem.fstype)
+            && shows(&self.device_exclude, &self.device_include, &filesystem.device)
+    }
+}
+
+/// The first mount of a filesystem, empty if it is mounted nowhere.
+fn mount_point(mounts: &[MountInfo], filesystem: &Filesystem) -> String {
+    let number = format!("{}:{}", filesystem.major, filesystem.minor);
+    let first = mounts.iter().find(|mount| mount.majmin == number);
+    first.map(|mount| mount.mount_point.display().to_string()).unwrap_or_default()
+}
+
+/// Call sites by operation and mechanism; those without one are always counted.
+fn sites(plan: &Plan) -> Vec<SiteCount> {
+    let mut counts: Vec<SiteCount> = [Operation::Prefault, Operation::Copy]
+        .map(|operation| SiteCount { operation: operation.to_string(), mechanism: NO_MECHANISM.to_owned(), count: 0 })
+        .into();
+    for planned in &plan.sites {
+        let operation = planned.site.target.signature.operation.to_string();
+        let mechanism = planned.mechanism.as_ref().map_or_else(|_| NO_MECHANISM.to_owned(), ToString::to_string);
+        match counts.iter_mut().find(|known| known.operation == operation && known.mechanism == mechanism) {
+            Some(known) => known.count += 1,
+            None => counts.push(SiteCount { operation, mechanism, count: 1 }),
+        }
+    }
+    counts
+}
+
+/// What this process takes, `None` if /proc does not say.
+fn process_use() -> Option<ProcessUse> {
+    let stat = Process::myself().and_then(|process| process.stat()).ok()?;
+    let ticks = procfs::ticks_per_second() as f64;
+    let boot = procfs::boot_time_secs().ok()? as f64;
+    Some(ProcessUse {
+        resident_bytes: stat.rss * procfs::page_size(),
+        cpu_seconds: (stat.utime + stat.stime) as f64 / ticks,
+        start_seconds: boot + stat.starttime as f64 / ticks,
+    })
+}

@@ -1,0 +1,66 @@
+//! The file for node_exporter's textfile collector, always whole: written beside, then renamed.
+
+use std::{
+    fs,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    data::Exported,
+    output::exposition::{self, Buckets},
+};
+
+/// node_exporter runs as a user of its own.
+const MODE: u32 = 0o644;
+
+/// A file that is written again and again.
+#[derive(Debug)]
+pub struct Textfile {
+    path: PathBuf,
+    /// Beside it: a rename cannot cross filesystems. Its name does not end in .prom, so that nobody reads it half written.
+    partial: PathBuf,
+}
+
+impl Textfile {
+    /// A file at `path`.
+    pub fn new(path: &Path) -> Self {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}", std::process::id()));
+        Self { path: path.to_owned(), partial: path.with_file_name(name) }
+    }
+
+    /// Replaces its contents.
+    ///
+    /// # Errors
+    /// If it cannot be written; it is then as it was before.
+    pub fn write(&self, exported: &Arc<Exported>, buckets: &Buckets) -> Result<()> {
+        let text = exposition::text(exported, buckets)?;
+        let written = self.replace(text.as_bytes());
+        if written.is_err() {
+            // It may be half written, or not be there.
+            let _unused = fs::remove_file(&self.partial);
+        }
+        written.with_context(|| format!("failed to write {}", self.path.display()))
+    }
+
+    fn replace(&self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(MODE).open(&self.partial)?;
+        file.write_all(bytes)?;
+        drop(file);
+        fs::rename(&self.partial, &self.path)
+    }
+}
+
+impl Drop for Textfile {
+    /// Old numbers would be taken for present ones.
+    fn drop(&mut self) {
+        // It may not have been written yet.
+        let _unused = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,222 @@
+//! A session that runs, with what has to be done beside it: modules are followed, events taken, messages passed on.
+//!
+//! Shared by every command that measures for a while; what is shown, and when, is theirs.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{MapData, RingBuf};
+use prefault_ebpf::{EVENT_RING_BYTES, Event};
+use tokio::{
+    io::unix::AsyncFd,
+    time::{Interval as Ticker, MissedTickBehavior, interval_at},
+};
+
+use super::{modules::ModuleWatch, prepare};
+use crate::{
+    data::{EventRecord, Filesystem, Snapshot},
+    probe::{
+        plan::Plan,
+        session::{Options, Session},
+    },
+};
+
+/// Events that are taken in one go: about as many as the ring holds.
+const EVENTS_AT_ONCE: usize = EVENT_RING_BYTES as usize / size_of::<Event>();
+
+/// How often the programs' messages are passed on.
+const LOG_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often modules are looked at, so that one that is loaded is probed well within a second, and events.
+const MODULE_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Where the kernel shows its modules.
+const MODULES: &str = "/sys/module";
+
+/// A session and what follows it.
+pub struct Live {
+    kernel: String,
+    session: Session,
+    modules: ModuleWatch,
+    path_names: Vec<String>,
+    ring: AsyncFd<RingBuf<MapData>>,
+    /// There may be more events in the ring than were taken.
+    more_events: bool,
+    /// Records of the ring that were no events.
+    events_unread: u64,
+    filesystems: Vec<(u32, Filesystem)>,
+    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    log_ticker: Ticker,
+    module_ticker: Ticker,
+}
+
+impl Live {
+    /// Reads the facts of the running kernel, plans, loads and attaches. It has to be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// What stands in the way, with a remedy.
+    pub fn begin(options: &Options) -> Result<Self> {
+        prepare::check()?;
+        // Before the facts are read: a module that comes in between is then found twice, not missed.
+        let modules = ModuleWatch::begin(Path::new(MODULES)).with_context(|| format!("failed to read {MODULES}"))?;
+        let (kernel, plan) = prepare::plan()?;
+        let begun = Instant::now();
+        let mut session = Session::start(plan, options).map_err(prepare::explain)?;
+        log::info!("loaded and attached in {:?}", begun.elapsed());
+        // SAFETY: the ring's descriptor stays the same and open for as long as the ring lives.
+        let ring = unsafe { AsyncFd::register(session.take_events()?) }.context("failed to wait for events")?;
+        let logger = if options.verbose { session.logger()? } else { None };
+        Ok(Self {
+            kernel,
+            modules,
+            path_names: session.plan().path_names(),
+            ring,
+            more_events: false,
+            events_unread: 0,
+            filesystems: Vec::new(),
+            logger,
+            log_ticker: ticker(LOG_INTERVAL),
+            module_ticker: ticker(MODULE_INTERVAL),
+            session,
+        })
+    }
+
+    /// Release of the running kernel.
+    pub fn kernel(&self) -> &str {
+        &self.kernel
+    }
+
+    /// Functions of the write paths, by number.
+    pub fn path_names(&self) -> &[String] {
+        &self.path_names
+    }
+
+    /// What is attached where.
+    pub fn plan(&self) -> &Plan {
+        self.session.plan()
+    }
+
+    /// Measures `process` from now on, or no longer; for sessions that follow processes.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn measure_process(&mut self, process: u32, measure: bool) -> Result<()> {
+        self.session.measure_process(process, measure)
+    }
+
+    /// Reads all counters.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        self.session.snapshot(self.events_unread)
+    }
+
+    /// Waits until something is due and does it; the result are the events that were taken. What is begun is never left
+    /// half done: the future may be dropped at any time.
+    ///
+    /// # Errors
+    /// If modules cannot be followed or events not taken.
+    pub async fn tend(&mut self) -> Result<Vec<EventRecord>> {
+        tokio::select! {
+            ready = self.ring.readable_mut() => {
+                ready.context("failed to wait for events")?.clear_ready();
+                self.take_events()
+            }
+            () = std::future::ready(()), if self.more_events => self.take_events(),
+            _ = self.log_ticker.tick(), if self.logger.is_some() => {
+                self.pass_on_messages();
+                Ok(Vec::new())
+            }
+            _ = self.module_ticker.tick() => {
+                self.follow_modules()?;
+                self.take_events()
+            }
+        }
+    }
+
+    /// Lets go of modules that are gone and probes those that came.
+    fn follow_modules(&mut self) -> Result<()> {
+        let changes = self.modules.look().with_context(|| format!("failed to read {MODULES}"))?;
+        for module in &changes.unloaded {
+            self.session.forget(module);
+        }
+        if !changes.loaded.is_empty() {
+            self.session.extend(prepare::plan_for_modules(&changes.loaded)?)?;
+            self.path_names = self.session.plan().path_names();
+        }
+        Ok(())
+    }
+
+    /// Takes events out of the ring, at most as many as it can hold, so that a flood does not keep the rest waiting.
+    ///
+    /// # Errors
+    /// If the filesystem of an event cannot be looked up.
+    pub fn take_events(&mut self) -> Result<Vec<EventRecord>> {
+        let mut events = Vec::new();
+        self.more_events = false;
+        while let Some(raw) = next_event(self.ring.get_mut()) {
+            let Some(raw) = raw else {
+                self.events_unread += 1;
+                continue;
+            };
+            let filesystem = self.filesystem(raw.slot)?;
+            let Some(record) = EventRecord::new(&raw, filesystem.as_ref(), &self.path_names) else {
+                self.events_unread += 1;
+                continue;
+            };
+            events.push(record);
+            if events.len() == EVENTS_AT_ONCE {
+                self.more_events = true;
+                break;
+            }
+        }
+        Ok(events)
+    }
+
+    /// What a slot stands for; slots are looked up once.
+    fn filesystem(&mut self, slot: u32) -> Result<Option<Filesystem>> {
+        let known = |filesystems: &[(u32, Filesystem)]| {
+            filesystems.iter().find(|(known, _)| *known == slot).map(|(_, filesystem)| filesystem.clone())
+        };
+        if known(&self.filesystems).is_none() {
+            self.filesystems = self.session.filesystems()?;
+        }
+        Ok(known(&self.filesystems))
+    }
+
+    /// Passes on what the programs say.
+    pub fn pass_on_messages(&mut self) {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+    }
+}
+
+/// The next record of the ring; the inner `None` is one that is too short for an event.
+fn next_event(ring: &mut RingBuf<MapData>) -> Option<Option<Event>> {
+    let item = ring.next()?;
+    let bytes = item.first_chunk::<{ size_of::<Event>() }>();
+    // SAFETY: an event is made of integers, valid for every pattern of bits.
+    Some(bytes.map(|bytes| unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() }))
+}
+
+/// Ticks each `period` from one period on; ticks that were missed are left out.
+pub fn ticker(period: Duration) -> Ticker {
+    let mut ticker = interval_at(tokio::time::Instant::now() + period, period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    ticker
+}
+
+/// Waits for the next tick; for ever if there is no ticker.
+pub async fn tick(ticker: &mut Option<Ticker>) {
+    match ticker {
+        Some(ticker) => {
+            ticker.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}

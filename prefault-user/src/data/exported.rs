@@ -1,0 +1,68 @@
+//! What an exporter shows: totals since measuring began, with labels that stay.
+//!
+//! Plain data; `series` makes the filesystems of it, commands the rest.
+
+use super::{FilesystemInterval, LossReport, OwnCost};
+
+/// Everything an exporter shows at one moment.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// Release of the kernel, as `uname -r` prints it.
+    pub kernel: String,
+    /// Time since measuring began, in nanoseconds.
+    pub uptime_ns: u64,
+    /// The series of filesystems, `other` as the last.
+    pub filesystems: Vec<Series>,
+    /// Filesystems beyond the limit, counted under `other`.
+    pub n_over_limit: u64,
+    /// What was missed.
+    pub loss: LossReport,
+    /// What measuring took, if that is measured.
+    pub own_cost: Option<OwnCost>,
+    /// Call sites by operation and mechanism.
+    pub sites: Vec<SiteCount>,
+    /// What the process itself takes, if it can be read.
+    pub process: Option<ProcessUse>,
+}
+
+/// Totals of the filesystems that have the same labels.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Labels.
+    pub labels: Labels,
+    /// Counters since measuring began. Of the identity only type and device mean something.
+    pub totals: FilesystemInterval,
+}
+
+/// What tells series apart. A filesystem keeps the labels it was first seen with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Labels {
+    /// Name of the filesystem type.
+    pub fstype: String,
+    /// Name of the device, `-` if there is none.
+    pub device: String,
+    /// Where it was first seen mounted, empty if nowhere; `None` if mount points are not shown.
+    pub mount_point: Option<String>,
+}
+
+/// Number of call sites of one operation that are measured by one mechanism.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteCount {
+    /// `prefault` or `copy`.
+    pub operation: String,
+    /// Mechanism, `none` for sites that are not measured.
+    pub mechanism: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// What a process takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProcessUse {
+    /// Resident memory in bytes.
+    pub resident_bytes: u64,
+    /// Processor time, of user and kernel, in seconds.
+    pub cpu_seconds: f64,
+    /// When it started, in seconds of the Unix clock.
+    pub start_seconds: f64,
+}

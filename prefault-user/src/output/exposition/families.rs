@@ -1,0 +1,338 @@
+//! The metrics: one table of names, types and labels, and how each is read out of what is exported.
+
+use std::fmt;
+
+use prometheus_client::{
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Unit,
+};
+
+use super::{
+    buckets::{Buckets, seconds},
+    native::Sparse,
+};
+use crate::data::{Exported, FilesystemInterval, Histogram, Labels, PathStats};
+
+/// Labels of one sample.
+type Set<'a> = Vec<(&'static str, &'a str)>;
+
+/// A metric family.
+pub struct Family {
+    /// Name of its samples, but for the suffixes of histograms.
+    pub name: &'static str,
+    help: &'static str,
+    values: Values,
+}
+
+/// What a family is, for documentation and tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// Latencies.
+    Histogram,
+    /// Always 1; the labels say it.
+    Info,
+}
+
+type Count = fn(&FilesystemInterval) -> u64;
+
+/// How the samples of a family are read.
+enum Values {
+    /// One counter per filesystem.
+    Filesystem(Count),
+    /// Several counters per filesystem, told apart by the label `kind`.
+    Kinds(&'static [(&'static str, Count)]),
+    /// One histogram per filesystem.
+    Latency(fn(&FilesystemInterval) -> &Histogram),
+    /// One counter per filesystem and path.
+    PathCounter(fn(&PathStats) -> u64),
+    /// One gauge per filesystem and path.
+    PathGauge(fn(&PathStats) -> u64),
+    /// The mode of each path of each filesystem.
+    PathMode,
+    /// Call sites by operation and mechanism.
+    Sites,
+    /// Loss by cause.
+    Loss,
+    /// One counter, absent if its value is not known.
+    Counter(fn(&Exported) -> Option<f64>),
+    /// One gauge, absent if its value is not known.
+    Gauge(fn(&Exported) -> Option<f64>),
+    /// One label that says something of the whole.
+    Info(&'static str, fn(&Exported) -> &str),
+}
+
+const fn family(name: &'static str, help: &'static str, values: Values) -> Family {
+    Family { name, help, values }
+}
+
+/// Every metric, in the order of the exposition.
+pub static FAMILIES: [Family; 33] = [
+    family("prefault_up", "1: measuring is on.", Values::Gauge(|_| Some(1.0))),
+    family("prefault_build_info", "Version of prefault.", Values::Info("version", |_| env!("CARGO_PKG_VERSION"))),
+    family("prefault_kernel_info", "Release of the kernel.", Values::Info("release", |exported| &exported.kernel)),
+    family("prefault_writes_total", "Writes that returned.", Values::Filesystem(|of| of.write.calls)),
+    family("prefault_write_bytes_total", "Bytes written.", Values::Filesystem(|of| of.write.bytes)),
+    family("prefault_writes_failed_total", "Writes that returned an error.", Values::Filesystem(|of| of.write.errors)),
+    family(
+        "prefault_writes_kernel_memory_total",
+        "Writes from kernel memory, which have no latency.",
+        Values::Filesystem(|of| of.write.kernel_calls),
+    ),
+    family(
+        "prefault_write_duration_seconds",
+        "Latencies of writes from user memory.",
+        Values::Latency(|of| &of.write.latency),
+    ),
+    family("prefault_prefaults_total", "Prefaults that returned.", Values::Filesystem(|of| of.prefault.calls)),
+    family(
+        "prefault_prefault_bytes_total",
+        "Bytes asked to be faulted in.",
+        Values::Filesystem(|of| of.prefault.bytes),
+    ),
+    family(
+        "prefault_prefaults_needed_total",
+        "Prefaults that took page faults, major if one of them was.",
+        Values::Kinds(&[("minor", |of| of.prefault.needed_minor), ("major", |of| of.prefault.needed_major)]),
+    ),
+    family(
+        "prefault_prefaults_failed_total",
+        "Prefaults that left bytes unfaulted, wholly if all of them.",
+        Values::Kinds(&[("wholly", |of| of.prefault.failed_wholly), ("partly", |of| of.prefault.failed_partly)]),
+    ),
+    family(
+        "prefault_prefault_page_faults_total",
+        "Page faults taken inside prefaults.",
+        Values::Kinds(&[("minor", |of| of.prefault.minor_faults), ("major", |of| of.prefault.major_faults)]),
+    ),
+    family(
+        "prefault_prefaults_kernel_memory_total",
+        "Prefaults of kernel memory, which return at once and have no latency.",
+        Values::Filesystem(|of| of.prefault.kernel_calls),
+    ),
+    family(
+        "prefault_prefault_duration_seconds",
+        "Latencies of prefaults of user memory.",
+        Values::Latency(|of| &of.prefault.latency),
+    ),
+    family("prefault_copies_total", "Atomic copies that returned.", Values::Filesystem(|of| of.copy.calls)),
+    family(
+        "prefault_copy_bytes_asked_total",
+        "Bytes that atomic copies were asked to copy.",
+        Values::Filesystem(|of| of.copy.bytes_asked),
+    ),
+    family(
+        "prefault_copy_bytes_total",
+        "Bytes that atomic copies copied.",
+        Values::Filesystem(|of| of.copy.bytes_copied),
+    ),
+    family(
+        "prefault_copies_short_total",
+        "Atomic copies that copied nothing (zero) or not all (partial) of what was asked.",
+        Values::Kinds(&[("zero", |of| of.copy.zero), ("partial", |of| of.copy.partial)]),
+    ),
+    family(
+        "prefault_copies_kernel_memory_total",
+        "Atomic copies from kernel memory, which have no latency.",
+        Values::Filesystem(|of| of.copy.kernel_calls),
+    ),
+    family(
+        "prefault_copy_duration_seconds",
+        "Latencies of atomic copies from user memory.",
+        Values::Latency(|of| &of.copy.latency),
+    ),
+    family(
+        "prefault_path_calls_total",
+        "Calls of a write path that returned, nested ones included.",
+        Values::PathCounter(|path| path.calls),
+    ),
+    family(
+        "prefault_path_not_returned",
+        "Calls of a write path that have not returned: in flight, or their return was lost.",
+        Values::PathGauge(PathStats::not_returned),
+    ),
+    family("prefault_path_info", "When a write path prefaults, as seen in its calls.", Values::PathMode),
+    family("prefault_sites", "Call sites by what measures them; none: found, and not measured.", Values::Sites),
+    family("prefault_loss_total", "What was missed, by cause.", Values::Loss),
+    family(
+        "prefault_own_runs_total",
+        "Runs of prefault's own BPF programs.",
+        Values::Counter(|exported| exported.own_cost.map(|cost| cost.runs as f64)),
+    ),
+    family(
+        "prefault_own_run_seconds_total",
+        "Time in prefault's own BPF programs.",
+        Values::Counter(|exported| exported.own_cost.map(|cost| seconds(cost.run_ns))),
+    ),
+    family(
+        "prefault_series_over_limit",
+        "Filesystems beyond the limit, counted under other.",
+        Values::Gauge(|exported| Some(exported.n_over_limit as f64)),
+    ),
+    family(
+        "prefault_uptime_seconds",
+        "Time since measuring began.",
+        Values::Gauge(|exported| Some(seconds(exported.uptime_ns))),
+    ),
+    family(
+        "process_resident_memory_bytes",
+        "Resident memory size in bytes.",
+        Values::Gauge(|exported| exported.process.map(|process| process.resident_bytes as f64)),
+    ),
+    family(
+        "process_cpu_seconds_total",
+        "Total user and system CPU time spent in seconds.",
+        Values::Counter(|exported| exported.process.map(|process| process.cpu_seconds)),
+    ),
+    family(
+        "process_start_time_seconds",
+        "Start time of the process since unix epoch in seconds.",
+        Values::Gauge(|exported| exported.process.map(|process| process.start_seconds)),
+    ),
+];
+
+impl Family {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        match self.values {
+            Values::Filesystem(_) | Values::Kinds(_) | Values::PathCounter(_) | Values::Loss | Values::Counter(_) => {
+                Kind::Counter
+            }
+            Values::PathGauge(_) | Values::Sites | Values::Gauge(_) => Kind::Gauge,
+            Values::Latency(_) => Kind::Histogram,
+            Values::PathMode | Values::Info(..) => Kind::Info,
+        }
+    }
+
+    /// Names of its labels, those that a histogram adds and `mountpoint` excepted.
+    pub fn labels(&self) -> &'static [&'static str] {
+        match self.values {
+            Values::Filesystem(_) | Values::Latency(_) => &["fstype", "device"],
+            Values::Kinds(_) => &["fstype", "device", "kind"],
+            Values::PathCounter(_) | Values::PathGauge(_) => &["fstype", "device", "path"],
+            Values::PathMode => &["fstype", "device", "path", "mode"],
+            Values::Sites => &["operation", "mechanism"],
+            Values::Loss => &["cause"],
+            Values::Info("version", _) => &["version"],
+            Values::Info(..) => &["release"],
+            Values::Counter(_) | Values::Gauge(_) => &[],
+        }
+    }
+
+    /// Adds all its samples.
+    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>, exported: &Exported, buckets: &Buckets) -> fmt::Result {
+        // A family without samples would only be noise.
+        if let Values::Counter(value) | Values::Gauge(value) = self.values
+            && value(exported).is_none()
+        {
+            return Ok(());
+        }
+        let (kind, suffix) = match self.kind() {
+            Kind::Counter => (MetricType::Counter, "_total"),
+            Kind::Gauge => (MetricType::Gauge, ""),
+            Kind::Histogram => (MetricType::Histogram, ""),
+            Kind::Info => (MetricType::Info, "_info"),
+        };
+        let name = self.name.strip_suffix(suffix).unwrap_or(self.name);
+        let (name, unit) = with_unit(name);
+        let mut metric = encoder.encode_descriptor(name, self.help, unit.as_ref(), kind)?;
+        match self.values {
+            Values::Filesystem(value) => {
+                for of in &exported.filesystems {
+                    counter(&mut metric, &of.labels.set(), value(&of.totals))?;
+                }
+            }
+            Values::Kinds(kinds) => {
+                for of in &exported.filesystems {
+                    for &(kind, value) in kinds {
+                        counter(&mut metric, &with(&of.labels, &[("kind", kind)]), value(&of.totals))?;
+                    }
+                }
+            }
+            Values::Latency(latency) => {
+                for of in &exported.filesystems {
+                    histogram(&mut metric, &of.labels.set(), latency(&of.totals), buckets)?;
+                }
+            }
+            Values::PathCounter(_) | Values::PathGauge(_) | Values::PathMode => self.paths(&mut metric, exported)?,
+            Values::Sites => {
+                for site in &exported.sites {
+                    let set = vec![("operation", &*site.operation), ("mechanism", &*site.mechanism)];
+                    gauge(&mut metric, &set, site.count as f64)?;
+                }
+            }
+            Values::Loss => {
+                for entry in exported.loss.entries() {
+                    counter(&mut metric, &vec![("cause", entry.key)], entry.count)?;
+                }
+            }
+            Values::Counter(value) => {
+                metric.encode_counter::<NoLabelSet, _, f64>(&value(exported).unwrap_or_default(), None)?;
+            }
+            Values::Gauge(value) => metric.encode_gauge(&value(exported).unwrap_or_default())?,
+            Values::Info(label, value) => metric.encode_info(&vec![(label, value(exported))])?,
+        }
+        Ok(())
+    }
+
+    fn paths(&self, metric: &mut MetricEncoder<'_>, exported: &Exported) -> fmt::Result {
+        for of in &exported.filesystems {
+            for path in of.totals.active_paths() {
+                let set = with(&of.labels, &[("path", &path.function)]);
+                match self.values {
+                    Values::PathCounter(value) => counter(metric, &set, value(path))?,
+                    Values::PathGauge(value) => gauge(metric, &set, value(path) as f64)?,
+                    _ => {
+                        let mode = [("path", &*path.function), ("mode", path.mode.name())];
+                        metric.encode_info(&with(&of.labels, &mode))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Labels {
+    fn set(&self) -> Set<'_> {
+        let mount_point = self.mount_point.as_deref().map(|mount_point| ("mountpoint", mount_point));
+        [("fstype", &*self.fstype), ("device", &*self.device)].into_iter().chain(mount_point).collect()
+    }
+}
+
+fn with<'a>(labels: &'a Labels, more: &[(&'static str, &'a str)]) -> Set<'a> {
+    let mut set = labels.set();
+    set.extend(more);
+    set
+}
+
+/// Units are a word of their own in OpenMetrics.
+fn with_unit(name: &'static str) -> (&'static str, Option<Unit>) {
+    let units = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)];
+    let found = units.into_iter().find_map(|(suffix, unit)| Some((name.strip_suffix(suffix)?, Some(unit))));
+    found.unwrap_or((name, None))
+}
+
+fn counter(metric: &mut MetricEncoder<'_>, set: &Set<'_>, value: u64) -> fmt::Result {
+    metric.encode_family(set)?.encode_counter::<NoLabelSet, _, f64>(&value, None)
+}
+
+fn gauge(metric: &mut MetricEncoder<'_>, set: &Set<'_>, value: f64) -> fmt::Result {
+    metric.encode_family(set)?.encode_gauge(&value)
+}
+
+fn histogram(metric: &mut MetricEncoder<'_>, set: &Set<'_>, histogram: &Histogram, buckets: &Buckets) -> fmt::Result {
+    let (sum, count) = (seconds(histogram.sum_ns), histogram.count());
+    let sparse = Sparse::from(histogram);
+    metric.encode_family(set)?.encode_histogram_with_native::<NoLabelSet>(
+        sum,
+        count,
+        &buckets.of(histogram),
+        None,
+        sparse.native(),
+    )
+}

@@ -1,0 +1,154 @@
+//! Golden tests of what the exporter answers, and METRICS.md against it, both ways.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p prefault-user --test exposition` rewrites the files; the difference is to be reviewed.
+
+#[path = "output/exported.rs"]
+mod exported;
+#[path = "output/golden.rs"]
+mod golden;
+#[path = "output/snapshots.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod snapshots;
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+
+use prefault_user::{
+    data::{Exported, LossReport},
+    output::{
+        exposition::{self, Buckets, FAMILIES},
+        page,
+    },
+};
+use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::MetricFamily;
+use prost::Message as _;
+
+use golden::check;
+
+fn all() -> Arc<Exported> {
+    Arc::new(exported::exported(&snapshots::end(), None))
+}
+
+#[test]
+fn openmetrics_of_many_filesystems() {
+    let text = exposition::openmetrics(&all(), &Buckets::default()).expect("encoded");
+    check("metrics.openmetrics", &text);
+}
+
+#[test]
+fn text_of_many_filesystems() {
+    let text = exposition::text(&all(), &Buckets::default()).expect("encoded");
+    check("metrics.prom", &text);
+}
+
+#[test]
+fn text_with_mount_points_and_few_buckets() {
+    let buckets = Buckets::up_to(&[1_000, 1_000_000]).expect("ascending");
+    let exported = exported::exported(&snapshots::begin(), Some("/srv \"data\"\\\n"));
+    check("mount-points.prom", &exposition::text(&Arc::new(exported), &buckets).expect("encoded"));
+}
+
+#[test]
+fn the_page_of_many_filesystems() {
+    check("page.html", &page::page(&all()));
+}
+
+#[test]
+fn protobuf_says_what_the_text_says_and_has_native_histograms() {
+    let exported = all();
+    let bytes = exposition::protobuf(&exported, &Buckets::default()).expect("encoded");
+    let mut rest = &bytes[..];
+    let mut families = BTreeMap::new();
+    while !rest.is_empty() {
+        let family = MetricFamily::decode_length_delimited(&mut rest).expect("a message");
+        families.insert(family.name.clone(), family);
+    }
+    let text = exposition::text(&exported, &Buckets::default()).expect("encoded");
+    let in_text: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert_eq!(families.keys().map(String::as_str).collect::<Vec<_>>(), sorted(in_text));
+    for operation in ["write", "prefault", "copy"] {
+        let family = &families[&format!("prefault_{operation}_duration_seconds")];
+        assert_eq!(family.metric.len(), exported.filesystems.len());
+        for (metric, series) in family.metric.iter().zip(&exported.filesystems) {
+            let histogram = metric.histogram.as_ref().expect("a histogram");
+            let totals = &series.totals;
+            let own = match operation {
+                "write" => &totals.write.latency,
+                "prefault" => &totals.prefault.latency,
+                _ => &totals.copy.latency,
+            };
+            assert_eq!((histogram.schema, histogram.sample_count), (2, own.count()));
+            assert_eq!(native_counts(&histogram.positive_span, &histogram.positive_delta), own_counts(own));
+            assert_eq!(histogram.bucket.last().map(|bucket| bucket.cumulative_count), Some(own.count()));
+        }
+    }
+}
+
+fn sorted(mut names: Vec<&str>) -> Vec<&str> {
+    names.sort_unstable();
+    names
+}
+
+/// Count by index of schema 2, as the specification says to read spans and deltas.
+fn native_counts(
+    spans: &[prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::BucketSpan],
+    deltas: &[i64],
+) -> BTreeMap<i32, i64> {
+    let mut counts = BTreeMap::new();
+    let (mut index, mut count) = (0, 0);
+    let mut deltas = deltas.iter();
+    for span in spans {
+        index += span.offset;
+        for _ in 0..span.length {
+            count += deltas.next().expect("a delta for each bucket");
+            counts.insert(index, count);
+            index += 1;
+        }
+    }
+    assert_eq!(deltas.next(), None);
+    counts
+}
+
+fn own_counts(histogram: &prefault_user::data::Histogram) -> BTreeMap<i32, i64> {
+    let counts = (-103..).zip(&histogram.counts).filter(|(_, count)| **count > 0);
+    counts.map(|(index, &count)| (index, count as i64)).collect()
+}
+
+fn metrics_md() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../METRICS.md")).expect("METRICS.md is there")
+}
+
+#[test]
+fn metrics_md_has_a_row_for_every_metric_and_no_other() {
+    let text = metrics_md();
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| `prefault_") || line.starts_with("| `process_"))
+        .map(|line| line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect())
+        .collect();
+    let expected: Vec<[String; 3]> = FAMILIES
+        .iter()
+        .map(|family| {
+            let labels: Vec<String> = family.labels().iter().map(|label| format!("`{label}`")).collect();
+            let kind = format!("{:?}", family.kind()).to_lowercase();
+            [format!("`{}`", family.name), kind, labels.join(", ")]
+        })
+        .collect();
+    let described: Vec<[String; 3]> = rows.iter().map(|row| [0, 1, 2].map(|cell| row[cell].to_owned())).collect();
+    assert_eq!(described, expected);
+}
+
+#[test]
+fn metrics_md_lists_every_cause_of_loss() {
+    let text = metrics_md();
+    for entry in LossReport::default().entries() {
+        assert!(text.contains(&format!("`{}`", entry.key)), "METRICS.md does not name {}", entry.key);
+    }
+}
+
+#[test]
+fn every_label_value_of_the_exposition_is_described() {
+    let text = metrics_md();
+    for value in ["minor", "major", "wholly", "partly", "zero", "partial", "eager", "on-demand", "mixed", "not seen"] {
+        assert!(text.contains(&format!("`{value}`")), "METRICS.md does not name {value}");
+    }
+}

@@ -1,0 +1,35 @@
+//! Hand-made snapshots as an exporter shows them.
+
+use prefault_user::data::{Exported, Filesystem, Labels, ProcessUse, SeriesTable, SiteCount, Snapshot};
+
+use super::snapshots::PATH_NAMES;
+
+/// Measuring began 40 minutes before; each filesystem is mounted at `mount_point`, if that is shown.
+pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
+    let label = |filesystem: &Filesystem| {
+        let Filesystem { fstype, device, .. } = filesystem.clone();
+        Some(Labels { fstype, device, mount_point: mount_point.map(str::to_owned) })
+    };
+    let begin_ns = snapshot.at_ns - 2_400_000_000_000;
+    let totals = SeriesTable::new(3).totals(begin_ns, snapshot, &PATH_NAMES, label).expect("in order");
+    let site = |operation: &str, mechanism: &str, count| SiteCount {
+        operation: operation.to_owned(),
+        mechanism: mechanism.to_owned(),
+        count,
+    };
+    Exported {
+        kernel: "6.12.107+deb13-amd64".to_owned(),
+        uptime_ns: totals.interval.duration_ns,
+        filesystems: totals.filesystems,
+        n_over_limit: totals.n_over_limit,
+        loss: totals.interval.loss,
+        own_cost: totals.interval.own_cost,
+        sites: vec![
+            site("prefault", "none", 1),
+            site("copy", "none", 0),
+            site("prefault", "kprobe", 8),
+            site("copy", "kprobe", 9),
+        ],
+        process: Some(ProcessUse { resident_bytes: 12_345_344, cpu_seconds: 1.25, start_seconds: 1_790_000_000.5 }),
+    }
+}
