@@ -7,6 +7,7 @@ use regex_lite::Regex;
 
 use crate::{
     cli::{FilterArgs, seconds},
+    cli_privilege::PrivilegeArgs,
     commands::export::Address,
     output::exposition::Buckets,
 };
@@ -66,6 +67,9 @@ pub struct ExportArgs {
     /// Which series.
     #[command(flatten)]
     pub series: SeriesArgs,
+    /// What is given up.
+    #[command(flatten)]
+    pub privileges: PrivilegeArgs,
     /// Which writes.
     #[command(flatten)]
     pub filters: FilterArgs,

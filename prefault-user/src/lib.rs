@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod cli_export;
+pub mod cli_privilege;
 pub mod commands;
 pub mod data;
 pub mod kernel;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::{bench, demo, dist, monitoring, setup, tests, vm};
+use xtask::{bench, demo, dist, monitoring, package, setup, tests, vm};
 
 /// Tasks of the prefault workspace.
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum Task {
     Demo,
     /// Write the Grafana dashboard, packaging/grafana/prefault.json.
     Dashboard,
+    /// Make target/packages/*.deb and *.rpm.
+    Package,
 }
 
 /// As in ripgrep, 2 is an error of the task itself; everything else belongs to what the task ran.
@@ -36,6 +38,10 @@ fn main() -> ExitCode {
         Task::Test(args) => tests::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Demo => demo::run(),
+        Task::Package => package::run().map(|packages| {
+            println!("{}\n{}", packages.deb.display(), packages.rpm.display());
+            ExitCode::SUCCESS
+        }),
         Task::Dashboard => monitoring::write_dashboard().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

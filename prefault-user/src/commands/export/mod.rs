@@ -7,6 +7,7 @@
 pub mod address;
 pub mod answer;
 pub mod auth;
+mod confine;
 mod negotiate;
 pub mod server;
 mod service;
@@ -36,7 +37,11 @@ use super::{
     filters::filters,
     live::{Live, tick, ticker},
 };
-use crate::{cli_export::ExportArgs, output::exposition::Buckets, probe::session::Options};
+use crate::{
+    cli_export::ExportArgs,
+    output::{exposition::Buckets, security},
+    probe::session::Options,
+};
 
 /// Questions that may wait for an answer at once: as many as there are connections.
 const QUESTIONS: usize = 64;
@@ -82,7 +87,14 @@ async fn export(args: &ExportArgs, web_config: WebConfig) -> Result<()> {
         filters: filters(&args.filters, false)?,
         own_cost: args.own_cost,
     };
-    let mut exporter = Exporter::begin(Live::begin(&options)?, args)?;
+    let live = Live::begin(&options)?;
+    let left = confine::confine(args)?;
+    if args.privileges.print_security {
+        print!("{}", security::text(&left));
+        return Ok(());
+    }
+    log::info!("what this process may still do:\n{}", security::text(&left));
+    let mut exporter = Exporter::begin(live, args)?;
     let scheme = if web_config.tls.is_some() { "https" } else { "http" };
     let places: Vec<String> = listeners.iter().map(|listener| place(listener, scheme)).collect();
     let (asks, questions) = mpsc::channel(QUESTIONS);
