@@ -3,7 +3,7 @@
 //! rpmbuild from the descriptions below packaging/.
 
 use std::{
-    env, fs,
+    fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -18,7 +18,7 @@ const PROGRAM: u32 = 0o755;
 const FILE: u32 = 0o644;
 
 /// Files of the workspace, where each goes, and with which mode.
-const FILES: [(&str, &str, u32); 14] = [
+const FILES: [(&str, &str, u32); 15] = [
     ("packaging/systemd/prefault.service", "usr/lib/systemd/system/prefault.service", FILE),
     ("packaging/systemd/prefault.socket", "usr/lib/systemd/system/prefault.socket", FILE),
     ("packaging/debian/default", "etc/default/prefault", FILE),
@@ -29,9 +29,10 @@ const FILES: [(&str, &str, u32); 14] = [
     ("FORMAT.md", "usr/share/doc/prefault/FORMAT.md", FILE),
     ("METRICS.md", "usr/share/doc/prefault/METRICS.md", FILE),
     ("CHANGELOG.md", "usr/share/doc/prefault/CHANGELOG.md", FILE),
-    ("LICENSE-MIT", "usr/share/doc/prefault/copyright", FILE),
+    ("packaging/debian/copyright", "usr/share/doc/prefault/copyright", FILE),
     ("LICENSE-APACHE", "usr/share/doc/prefault/LICENSE-APACHE", FILE),
     ("target/dist/prefault", "usr/bin/prefault", PROGRAM),
+    ("LICENSE-MIT", "usr/share/doc/prefault/LICENSE-MIT", FILE),
     ("packaging/README.md", "usr/share/doc/prefault/packaging.md", FILE),
 ];
 
@@ -68,27 +69,20 @@ pub fn run() -> Result<Packages> {
         paths::remove_dir(folder)?;
         paths::create_dir(folder)?;
     }
-    write_documents(&documents)?;
+    // From the tool's own command line.
+    process::output(Command::new(dist::directory().join("documents")).arg(&documents))?;
     lay_out(&tree, &documents)?;
     Ok(Packages { deb: deb(&directory, &tree)?, rpm: rpm(&directory, &tree)? })
 }
 
-/// Man pages and completions, written by a program of the tool's crate from its command line.
-fn write_documents(folder: &Path) -> Result<()> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args([
-        "run",
-        "--quiet",
-        "--package",
-        "prefault-user",
-        "--features",
-        "documents",
-        "--bin",
-        "documents",
-        "--",
-    ]);
-    process::run_visibly(command.arg(folder).current_dir(paths::workspace()))
+/// Makes the packages, and lets guests have the Debian one beside the programs.
+///
+/// # Errors
+/// When they cannot be made.
+pub fn for_guests() -> Result<Packages> {
+    let packages = run()?;
+    fs::copy(&packages.deb, dist::directory().join("prefault.deb")).context("failed to copy the Debian package")?;
+    Ok(packages)
 }
 
 fn lay_out(tree: &Path, documents: &Path) -> Result<()> {

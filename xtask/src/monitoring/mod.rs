@@ -46,6 +46,7 @@ mod tests {
 
     use super::*;
 
+    const METRICS: &str = "METRICS.md";
     const RUNBOOK: &str = "packaging/RUNBOOK.md";
     /// What a histogram's series are called behind its name.
     const HISTOGRAM: [&str; 3] = ["_bucket", "_count", "_sum"];
@@ -80,6 +81,16 @@ mod tests {
         assert!(is_known("prefault_a_seconds_bucket", metrics, ""));
         assert!(!is_known("prefault_b_total", metrics, ""));
         assert!(is_known("instance:prefault_x:rate5m", metrics, "- record: instance:prefault_x:rate5m\n"));
+    }
+
+    #[test]
+    fn every_metric_that_is_asked_for_exists() {
+        let (metrics, rules) = (text(METRICS), text(RULES));
+        for file in [RULES, RULES_TEST, DASHBOARD] {
+            let text = text(file);
+            let unknown: Vec<&str> = names(&text).filter(|name| !is_known(name, &metrics, &rules)).collect();
+            assert!(unknown.is_empty(), "{file} asks for {unknown:?}, which {METRICS} does not have");
+        }
     }
 
     #[test]

@@ -91,6 +91,7 @@ fn everything(args: &Args, kernels: &[String], mut report: Report) -> Report {
         Ok(program) => {
             host::refusal(&mut report, &program);
             host::confinement(&mut report);
+            host::packages(&mut report);
         }
         Err(error) => {
             report.fail("static executable", 1, &error);

@@ -12,6 +12,7 @@ mod filters;
 mod full;
 mod independence;
 mod outputs;
+mod packages;
 mod places;
 mod privilege;
 mod scale;
@@ -89,6 +90,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         full::CASES,
         independence::CASES,
         outputs::CASES,
+        packages::CASES,
         places::CASES,
         privilege::CASES,
         scale::CASES,
