@@ -47,6 +47,14 @@ pub struct ExportArgs {
     /// Write FILE every so many seconds
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds, default_value = "15", requires = "textfile")]
     pub interval: Duration,
+    /// Push the metrics to an OpenTelemetry collector by OTLP over HTTP, such as http://localhost:4318
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<crate::commands::export::otlp::Endpoint>,
+    /// Push every so many seconds
+    #[cfg(feature = "otlp")]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "15", requires = "otlp")]
+    pub otlp_interval: Duration,
     /// Upper bounds of the classic buckets, ascending; each moves up to the next of the tool's own, of which there are four
     /// per factor of 2 [default: 12, from 238ns to 1s, a factor of 4 apart]
     #[arg(long, value_name = "TIME,TIME,...", value_parser = buckets)]

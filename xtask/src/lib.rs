@@ -8,6 +8,7 @@ pub mod demo;
 pub mod dist;
 pub mod monitoring;
 pub mod package;
+pub mod page;
 pub mod paths;
 pub mod process;
 pub mod prometheus;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::{bench, demo, dist, monitoring, package, setup, tests, vm};
+use xtask::{bench, demo, dist, monitoring, package, page, setup, tests, vm};
 
 /// Tasks of the prefault workspace.
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Task {
     Dashboard,
     /// Make target/packages/*.deb and *.rpm.
     Package,
+    /// Take pictures of the exporter's start page.
+    Page,
 }
 
 /// As in ripgrep, 2 is an error of the task itself; everything else belongs to what the task ran.
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Task::Dashboard => monitoring::write_dashboard().map(|()| ExitCode::SUCCESS),
+        Task::Page => page::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let client = TcpStream::connect(listener.local_addr()?)?;
     let (readable, writable) = (vec![folder.join("readable")], vec![folder.join("writable")]);
-    let state = Confinement { account, readable, writable }.apply()?;
+    let state = Confinement { account, readable, writable, connects: false }.apply()?;
     print!("{}", security::text(&state));
     for (name, attempt) in attempts(&folder, &listener) {
         report(name, attempt());

@@ -11,6 +11,8 @@ pub struct Exported {
     pub kernel: String,
     /// Time since measuring began, in nanoseconds.
     pub uptime_ns: u64,
+    /// When measuring began, in nanoseconds of the Unix clock.
+    pub begin_unix_ns: u64,
     /// The series of filesystems, `other` as the last.
     pub filesystems: Vec<Series>,
     /// Filesystems beyond the limit, counted under `other`.

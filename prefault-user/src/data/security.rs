@@ -29,6 +29,8 @@ pub struct Security {
     pub readable: Vec<PathBuf>,
     /// Folders in which it can write.
     pub writable: Vec<PathBuf>,
+    /// Whether it can connect to other hosts.
+    pub connects: bool,
 }
 
 /// What landlock does.

@@ -30,6 +30,7 @@ enum Place {
 #[derive(Debug)]
 pub struct SeriesTable {
     most: usize,
+    with_mount_point: bool,
     labels: Vec<Labels>,
     places: HashMap<u32, Place>,
     /// The highest seen of what the kernel does not read at one moment.
@@ -48,9 +49,9 @@ pub struct Totals {
 }
 
 impl SeriesTable {
-    /// A table of at most `most` series, besides `other`.
-    pub fn new(most: usize) -> Self {
-        Self { most, labels: Vec::new(), places: HashMap::new(), own_cost: None }
+    /// A table of at most `most` series, besides `other`, which has no mount point but the label, if it is shown.
+    pub fn new(most: usize, with_mount_point: bool) -> Self {
+        Self { most, with_mount_point, labels: Vec::new(), places: HashMap::new(), own_cost: None }
     }
 
     /// Sums a snapshot up. `begin_ns` is when measuring began. `label` says what a filesystem is called when it is first
@@ -86,7 +87,7 @@ impl SeriesTable {
         };
         let summed = Snapshot { filesystems: self.sums(snapshot, path_names), own_cost, ..snapshot.clone() };
         let interval = Interval::between(&nothing, &summed, path_names)?;
-        let other = Labels::other(self.labels.iter().any(|labels| labels.mount_point.is_some()));
+        let other = Labels::other(self.with_mount_point);
         let labels = self.labels.iter().cloned().chain([other]);
         let filesystems = labels.zip(&interval.filesystems);
         Ok(Totals {
@@ -204,14 +205,14 @@ mod tests {
 
     #[test]
     fn filesystems_of_the_same_labels_are_one_series() {
-        let mut table = SeriesTable::new(8);
+        let mut table = SeriesTable::new(8, false);
         let filesystems = vec![counters(1, "x", 5, &[]), counters(2, "y", 6, &[]), counters(3, "x", 7, &[])];
         assert_eq!(writes(&mut table, filesystems).0, named(&[("x", 12), ("y", 6), ("-", 0)]));
     }
 
     #[test]
     fn what_is_beyond_the_limit_is_other_and_stays_there() {
-        let mut table = SeriesTable::new(1);
+        let mut table = SeriesTable::new(1, false);
         let other = || FilesystemCounters { slot: OTHER_SLOT, ..counters(0, "-", 1, &[]) };
         let first = vec![counters(1, "x", 5, &[]), counters(2, "y", 6, &[]), other()];
         assert_eq!(writes(&mut table, first), (named(&[("x", 5), ("-", 7)]), 1));
@@ -221,14 +222,14 @@ mod tests {
 
     #[test]
     fn a_filesystem_keeps_the_labels_it_was_first_seen_with() {
-        let mut table = SeriesTable::new(8);
+        let mut table = SeriesTable::new(8, false);
         assert_eq!(writes(&mut table, vec![counters(1, "sda", 5, &[])]).0, named(&[("sda", 5), ("-", 0)]));
         assert_eq!(writes(&mut table, vec![counters(1, "bdev", 6, &[])]).0, named(&[("sda", 6), ("-", 0)]));
     }
 
     #[test]
     fn paths_of_the_same_name_are_one() {
-        let mut table = SeriesTable::new(8);
+        let mut table = SeriesTable::new(8, false);
         let snapshot = snapshot(vec![counters(1, "x", 5, &[2, 0, 1])]);
         let totals = table.totals(0, &snapshot, &["write", "other", "write"], label).expect("in order");
         let paths = totals.filesystems[0].totals.paths.iter();
@@ -238,7 +239,7 @@ mod tests {
 
     #[test]
     fn own_cost_does_not_shrink() {
-        let mut table = SeriesTable::new(8);
+        let mut table = SeriesTable::new(8, false);
         for (runs, expected) in [(5, 5), (4, 5), (6, 6)] {
             let own_cost = Some(OwnCost { runs, run_ns: 1 });
             let snapshot = Snapshot { own_cost, ..snapshot(Vec::new()) };

@@ -7,6 +7,8 @@ pub mod event;
 pub mod exposition;
 pub mod histogram;
 pub mod json;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod page;
 pub mod report;
 pub mod security;

@@ -21,6 +21,8 @@ table { border-collapse: collapse; min-width: 100%; font-variant-numeric: tabula
 th, td { padding: .3rem .75rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { font-weight: 600; }
 th:first-child, td:first-child { padding-left: 0; }
+th:last-child, td:last-child { padding-right: 0; }
+main ul { margin: 0; padding-left: 1.25rem; }
 .name { text-align: left; }
 ";
 
@@ -48,12 +50,10 @@ fn measuring(page: &mut String, exported: &Exported) {
     entry(page, "Measuring for", &span(exported.uptime_ns / 1_000_000_000));
     for operation in ["prefault", "copy"] {
         let of = exported.sites.iter().filter(|site| site.operation == operation && site.count > 0);
-        let counts: Vec<String> = of
-            .map(|site| match &*site.mechanism {
-                "none" => format!("{} not measured", site.count),
-                mechanism => format!("{} by {mechanism}", site.count),
-            })
-            .collect();
+        let (not_measured, measured): (Vec<_>, Vec<_>) = of.partition(|site| site.mechanism == "none");
+        let measured = measured.iter().map(|site| format!("{} by {}", site.count, site.mechanism));
+        let not_measured = not_measured.iter().map(|site| format!("{} not measured", site.count));
+        let counts: Vec<String> = measured.chain(not_measured).collect();
         let counts = if counts.is_empty() { "none found".to_owned() } else { counts.join(", ") };
         entry(page, &format!("Calls of the {operation}"), &counts);
     }
@@ -76,12 +76,14 @@ fn filesystems(page: &mut String, exported: &Exported) {
         return;
     }
     page.push_str(
-        "<div class=\"wide\">\n<table>\n<thead>\n<tr><th class=\"name\">Filesystem</th><th class=\"name\">Mode</th>\
-         <th>Writes</th><th>Bytes</th><th>Prefaults</th><th>Needed</th><th>Copies</th><th>Short</th></tr>\n</thead>\n\
+        "<div class=\"wide\" role=\"region\" aria-label=\"Filesystems with writes\" tabindex=\"0\">\n\
+         <table>\n<thead>\n<tr><th class=\"name\">Filesystem</th>\
+         <th class=\"name\">Mode</th><th>Writes</th><th>Bytes</th><th>Prefaults</th><th>Needed</th><th>Copies</th><th>Short</th></tr>\n</thead>\n\
          <tbody>\n",
     );
     for Series { labels, totals } in active {
         let name = match (&*labels.device, labels.mount_point.as_deref().unwrap_or_default()) {
+            ("-", "") => labels.fstype.clone(),
             (device, "") => format!("{} on {device}", labels.fstype),
             (device, mount_point) => format!("{} on {device}, {mount_point}", labels.fstype),
         };

@@ -42,14 +42,20 @@ pub fn text(security: &Security) -> String {
         }
     };
     match security.landlock {
-        Landlock::Full => lines.add("landlock", &format!("{}; no TCP connections, no signals to others", files())),
+        Landlock::Full => {
+            let tcp = if security.connects { "listens nowhere else" } else { "no TCP connections" };
+            lines.add("landlock", &format!("{}; {tcp}, no signals to others", files()));
+        }
         Landlock::Partial => lines.add("landlock", &format!("{}; not all is restricted (6.12)", files())),
         Landlock::Missing => lines.add("landlock", "not in this kernel (5.13), or not switched on (lsm=)"),
         Landlock::NotApplied => lines.add("landlock", "no"),
     }
     match security.system_calls {
         0 => lines.add("seccomp", "no"),
-        calls => lines.add("seccomp", &format!("{calls} system calls are left; no programs, no network sockets")),
+        calls => {
+            let sockets = if security.connects { "" } else { ", no network sockets" };
+            lines.add("seccomp", &format!("{calls} system calls are left; no programs{sockets}"));
+        }
     }
     lines.0
 }

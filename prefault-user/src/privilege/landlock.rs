@@ -8,6 +8,7 @@ use landlock::{
     RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, RulesetStatus, Scope,
 };
 
+use super::Confinement;
 use crate::data;
 
 /// What is asked for; a kernel with less gives what it has (5.13 files, 6.7 TCP, 6.12 signals).
@@ -15,13 +16,15 @@ const ASKED: ABI = ABI::V6;
 /// Where the kernel shows itself. They are allowed whole: a rule belongs to an inode, and those of single files below them
 /// are made anew whenever the kernel has let go of them.
 const KERNEL: [&str; 2] = ["/proc", "/sys"];
+/// What looking up a name reads.
+const NAMES: [&str; 5] = ["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"];
 
 /// Restricts this thread and those it starts.
 ///
 /// # Errors
 /// If the kernel refuses something that it has, or a path cannot be opened.
-pub fn apply(readable: &[PathBuf], writable: &[PathBuf]) -> Result<data::Landlock> {
-    let status = restrict(readable, writable).context("failed to apply landlock")?;
+pub fn apply(confinement: &Confinement) -> Result<data::Landlock> {
+    let status = restrict(confinement).context("failed to apply landlock")?;
     Ok(match status {
         RulesetStatus::FullyEnforced => data::Landlock::Full,
         RulesetStatus::PartiallyEnforced => data::Landlock::Partial,
@@ -29,16 +32,19 @@ pub fn apply(readable: &[PathBuf], writable: &[PathBuf]) -> Result<data::Landloc
     })
 }
 
-fn restrict(readable: &[PathBuf], writable: &[PathBuf]) -> Result<RulesetStatus> {
+fn restrict(confinement: &Confinement) -> Result<RulesetStatus> {
+    let Confinement { readable, writable, connects, .. } = confinement;
+    let network = if *connects { AccessNet::BindTcp.into() } else { AccessNet::from_all(ASKED) };
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(ASKED))?
-        .handle_access(AccessNet::from_all(ASKED))?
+        .handle_access(network)?
         // Sockets without a name in a filesystem are left alone: the service manager may listen on one.
         .scope(Scope::Signal)?
         .create()?;
     let kernel = KERNEL.iter().map(Path::new);
-    for path in kernel.chain(readable.iter().map(PathBuf::as_path)) {
+    let names = NAMES.iter().map(Path::new).filter(|path| *connects && path.exists());
+    for path in kernel.chain(names).chain(readable.iter().map(PathBuf::as_path)) {
         ruleset = allow(ruleset, path, AccessFs::ReadFile | AccessFs::ReadDir)?;
     }
     for path in writable {

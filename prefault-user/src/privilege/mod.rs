@@ -24,6 +24,8 @@ pub struct Confinement {
     pub readable: Vec<PathBuf>,
     /// Folders in which it makes, replaces and removes files.
     pub writable: Vec<PathBuf>,
+    /// Whether it connects to other hosts, for which it looks names up.
+    pub connects: bool,
 }
 
 impl Confinement {
@@ -42,8 +44,8 @@ impl Confinement {
         }
         capabilities::keep(&kept)?;
         no_new_privileges().context("failed to set no_new_privs")?;
-        let landlock = landlock::apply(&self.readable, &self.writable)?;
-        let system_calls = seccomp::apply()?;
+        let landlock = landlock::apply(self)?;
+        let system_calls = seccomp::apply(self.connects)?;
         let status = fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
         Ok(Security {
             reasons: capabilities::reasons(&kept),
@@ -52,6 +54,7 @@ impl Confinement {
             system_calls,
             readable: self.readable.clone(),
             writable: self.writable.clone(),
+            connects: self.connects,
             ..Security::of_status(&status)
         })
     }

@@ -134,8 +134,8 @@ type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 ///
 /// # Errors
 /// If the kernel has no seccomp filters, or refuses them.
-pub fn apply() -> Result<usize> {
-    let allowed = allowed().context("failed to describe the system calls")?;
+pub fn apply(connects: bool) -> Result<usize> {
+    let allowed = allowed(connects).context("failed to describe the system calls")?;
     let n_allowed = allowed.len() - 1;
     // What clone3 is to do lies in memory, where a filter cannot look. The C library falls back to clone on this answer.
     let clone3 = Rules::from([(SYS_clone3, Vec::new())]);
@@ -152,7 +152,7 @@ fn install(rules: Rules, otherwise: SeccompAction, on_match: SeccompAction) -> R
 }
 
 /// The calls and, of some, with which arguments. It has clone3, which the other filter answers.
-fn allowed() -> Result<Rules> {
+fn allowed(connects: bool) -> Result<Rules> {
     let mut rules: Rules = ALLOWED.iter().chain(ALLOWED_HERE).map(|&call| (call, Vec::new())).collect();
     rules.insert(SYS_clone3, Vec::new());
     let threads = libc::CLONE_THREAD as u64;
@@ -162,14 +162,23 @@ fn allowed() -> Result<Rules> {
         rules.insert(call, vec![rule(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)?]);
     }
     // The service manager is told how it goes.
-    rules.insert(SYS_socket, vec![rule(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?]);
+    let mut sockets = vec![rule(0, SeccompCmpOp::Eq, libc::AF_UNIX as u64)?];
+    if connects {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            sockets.push(rule(0, SeccompCmpOp::Eq, family as u64)?);
+        }
+        // What looking up a name takes.
+        rules.insert(libc::SYS_sendmmsg, Vec::new());
+    }
+    rules.insert(SYS_socket, sockets);
     rules.insert(SYS_prctl, vec![rule(0, SeccompCmpOp::Eq, libc::PR_SET_NAME as u64)?]);
     rules.insert(SYS_tgkill, vec![rule(0, SeccompCmpOp::Eq, u64::from(std::process::id()))?]);
     // Limits are read and not set: the pointer to the new one is null.
     let no_new_limit = SeccompCondition::new(2, Qword, SeccompCmpOp::Eq, 0)?;
     rules.insert(SYS_prlimit64, vec![SeccompRule::new(vec![no_new_limit])?]);
-    let requests: Result<Vec<SeccompRule>> =
-        REQUESTS.iter().map(|&request| rule(1, SeccompCmpOp::Eq, request)).collect();
+    let pending = connects.then_some(libc::FIONREAD);
+    let requests = REQUESTS.into_iter().chain(pending).map(|request| rule(1, SeccompCmpOp::Eq, request));
+    let requests: Result<Vec<SeccompRule>> = requests.collect();
     rules.insert(SYS_ioctl, requests?);
     Ok(rules)
 }
@@ -184,7 +193,7 @@ mod tests {
 
     #[test]
     fn no_call_is_listed_twice_and_none_that_starts_or_changes_the_system() {
-        let rules = allowed().expect("good rules");
+        let rules = allowed(false).expect("good rules");
         assert_eq!(rules.len(), ALLOWED.len() + ALLOWED_HERE.len() + 9);
         let forbidden = [
             libc::SYS_execve,
@@ -207,5 +216,6 @@ mod tests {
         for call in forbidden {
             assert!(!rules.contains_key(&call), "{call}");
         }
+        assert_eq!(allowed(true).expect("good rules").len(), rules.len() + 1);
     }
 }

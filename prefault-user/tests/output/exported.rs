@@ -11,7 +11,8 @@ pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
         Some(Labels { fstype, device, mount_point: mount_point.map(str::to_owned) })
     };
     let begin_ns = snapshot.at_ns - 2_400_000_000_000;
-    let totals = SeriesTable::new(3).totals(begin_ns, snapshot, &PATH_NAMES, label).expect("in order");
+    let totals =
+        SeriesTable::new(3, mount_point.is_some()).totals(begin_ns, snapshot, &PATH_NAMES, label).expect("in order");
     let site = |operation: &str, mechanism: &str, count| SiteCount {
         operation: operation.to_owned(),
         mechanism: mechanism.to_owned(),
@@ -19,6 +20,7 @@ pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
     };
     Exported {
         kernel: "6.12.107+deb13-amd64".to_owned(),
+        begin_unix_ns: 1_790_000_001_000_000_000,
         uptime_ns: totals.interval.duration_ns,
         filesystems: totals.filesystems,
         n_over_limit: totals.n_over_limit,

@@ -29,6 +29,9 @@ pub const LABORATORY: [Need; 4] = [
 /// What makes packages; dpkg-deb is there where apt is.
 pub const PACKAGING: [Need; 1] = [need("rpm", "makes the RPM and shows what is in it")];
 
+/// What shows the exporter's start page.
+pub const BROWSER: [Need; 1] = [need("chromium", "shows the exporter's start page")];
+
 /// What bpf-linker is built from; not needed where it is already installed.
 pub const BPF_LINKER: [Need; 5] = [
     need("llvm-22-dev", "bpf-linker links against the LLVM version of the Rust compiler"),

@@ -2,7 +2,7 @@
 //! missing is installed; nothing is upgraded, and nothing that was already there is changed.
 
 mod bpf_linker;
-mod debian;
+pub mod debian;
 mod rust_src;
 
 use anyhow::Result;

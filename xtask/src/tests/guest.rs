@@ -95,6 +95,9 @@ pub struct Step {
     pub checks: Vec<(String, Judge)>,
 }
 
+/// What this machine does while a guest runs, given the directory that they share.
+pub type Companion = Box<dyn Fn(&Path) + Send + Sync>;
+
 /// A guest and what it is for.
 pub struct Guest {
     /// The kernel and how it is booted.
@@ -105,6 +108,8 @@ pub struct Guest {
     pub filesystems: Vec<(String, String)>,
     /// What to run, in this order.
     pub steps: Vec<Step>,
+    /// What runs beside it and ends by itself.
+    pub companion: Option<Companion>,
 }
 
 impl Guest {
@@ -121,6 +126,9 @@ impl Guest {
         let machine = &self.machine;
         let finished = thread::scope(|scope| {
             let guest = scope.spawn(|| machine.run(&command, Streams::Captured));
+            if let Some(companion) = &self.companion {
+                scope.spawn(|| companion(&share));
+            }
             for (number, step) in self.steps.iter().enumerate() {
                 let directory = step_directory(&share, number, step);
                 while !directory.join("code").exists() && !guest.is_finished() {

@@ -22,6 +22,10 @@ pub fn run(report: &mut Report) {
     check(report, "host lints", || cargo(&lints).map(drop));
     check(report, "host tidy", tidy::check);
     check(report, "host rules and alerts", monitoring::check_rules);
+    check(report, "host export to a collector", || {
+        let test = ["test", "--quiet", "--package", "prefault-user", "--features", "otlp", "--test", "otlp"];
+        cargo(&test).map(drop)
+    });
     check(report, "host aya-ebpf is not in the tool", || {
         let tree = cargo(&["tree", "--package", "prefault-user", "--edges", "normal", "--prefix", "none"])?;
         let linked: Vec<&str> = tree.lines().filter(|line| line.starts_with("aya-ebpf")).collect();

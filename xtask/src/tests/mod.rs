@@ -4,6 +4,7 @@
 pub mod cases;
 pub mod confinement;
 pub mod document;
+pub mod export;
 pub mod golden;
 pub mod guest;
 pub mod host;
@@ -158,9 +159,10 @@ fn guests_of(series: &str, update_golden: bool, report: &Report) -> Result<Vec<G
             let icount = boot == Boot::Counted;
             let machine = Machine { append, cpu, memory_mib, icount, ..Machine::new(kernel.clone()) };
             let filesystems = filesystems::scripts(*group, context.kernel.version);
-            guests.push(Guest { machine, name, filesystems, steps });
+            guests.push(Guest { machine, name, filesystems, steps, companion: None });
         }
     }
+    guests.extend(export::guest(series, context.kernel.version, report)?);
     Ok(guests)
 }
 

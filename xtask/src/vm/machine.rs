@@ -37,6 +37,8 @@ pub struct Machine {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mib: u32,
+    /// A port of this machine's loopback address that leads to a port of the guest, which has no other network.
+    pub forward: Option<(u16, u16)>,
     /// Further words for the kernel's command line.
     pub append: String,
     /// QEMU's name of the processor model.
@@ -83,6 +85,7 @@ impl Machine {
             icount: false,
             cpus: 2,
             memory_mib: 2048,
+            forward: None,
             append: String::new(),
             cpu: "max".to_owned(),
             timeout: Duration::from_secs(300),

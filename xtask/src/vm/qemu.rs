@@ -48,6 +48,10 @@ pub fn command(machine: &Machine, files: &Files<'_>, ports: &[UnixStream; 4]) ->
         command.args(["-chardev", &format!("socket,id=port{number},fd={descriptor}")]);
         command.args(["-device", &format!("virtserialport,nr={number},chardev=port{number}")]);
     }
+    if let Some((host, guest)) = machine.forward {
+        command.args(["-netdev", &format!("user,id=network,restrict=on,hostfwd=tcp:127.0.0.1:{host}-:{guest}")]);
+        command.args(["-device", "virtio-net-pci,netdev=network,romfile="]);
+    }
     let mut directories = vec![("root", files.root, ",readonly=on"), ("kernel", &files.kernel.tree, ",readonly=on")];
     directories.push(("scratch", files.scratch, ""));
     directories.extend(files.tools.map(|tools| ("tools", tools, ",readonly=on")));

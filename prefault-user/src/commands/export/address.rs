@@ -232,6 +232,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn sockets_of_systemd_are_told_apart() {
+        use std::os::fd::IntoRawFd as _;
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        assert!(matches!(from_descriptor(tcp.into_raw_fd()), Ok(Listener::Tcp(_))));
+        let path = std::env::temp_dir().join(format!("prefault-passed-{}.sock", std::process::id()));
+        let unix = StdUnixListener::bind(&path).expect("bound");
+        let listener = from_descriptor(unix.into_raw_fd()).expect("a socket");
+        assert_eq!(listener.to_string(), format!("unix:{}", path.display()));
+        drop(listener);
+        // It is systemd's to remove.
+        fs::remove_file(&path).expect("still there");
+        let file = fs::File::open("/dev/null").expect("opened");
+        assert!(from_descriptor(file.into_raw_fd()).is_err_and(|error| error.to_string().contains("no socket")));
+    }
+
+    #[tokio::test]
     async fn a_port_in_use_is_named() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = listener.local_addr().expect("an address");

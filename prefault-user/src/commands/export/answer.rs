@@ -10,11 +10,11 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
-use super::{auth::Auth, negotiate::Format};
+use super::{access::Access, negotiate::Format};
 use crate::{
     data::Exported,
     output::{exposition::Buckets, page},
@@ -32,25 +32,26 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 pub type Ask = oneshot::Sender<Result<Arc<Exported>, String>>;
 
 /// What all connections share.
-#[derive(Debug)]
 pub struct Shared {
     /// Where to ask for what there is to export.
     pub asks: mpsc::Sender<Ask>,
-    /// Who may ask; everybody if `None`.
-    pub auth: Option<Arc<Auth>>,
+    /// How connections are taken and who may ask.
+    pub access: watch::Receiver<Access>,
     /// Bounds of the classic histograms.
     pub buckets: Buckets,
 }
 
-impl Shared {
-    async fn exported(&self) -> Result<Arc<Exported>> {
-        let (ask, answer) = oneshot::channel();
-        let exported = async {
-            self.asks.send(ask).await?;
-            answer.await?.map_err(|error| anyhow!("failed to read the counters: {error}"))
-        };
-        timeout(ANSWER_LIMIT, exported).await?
-    }
+/// Asks for what there is to export now.
+///
+/// # Errors
+/// If the counters cannot be read, or not in time.
+pub async fn exported(asks: &mpsc::Sender<Ask>) -> Result<Arc<Exported>> {
+    let (ask, answer) = oneshot::channel();
+    let exported = async {
+        asks.send(ask).await?;
+        answer.await?.map_err(|error| anyhow!("failed to read the counters: {error}"))
+    };
+    timeout(ANSWER_LIMIT, exported).await?
 }
 
 /// Answers one request. Its body, if it has one, is not read.
@@ -66,7 +67,8 @@ pub async fn answer<B>(shared: &Shared, request: &Request<B>) -> Response<Full<B
 }
 
 async fn route<B>(shared: &Shared, request: &Request<B>) -> Result<Response<Full<Bytes>>> {
-    if let Some(auth) = &shared.auth {
+    let auth = shared.access.borrow().auth.clone();
+    if let Some(auth) = auth {
         let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         if !auth.accepts(given).await {
             let response = plain(StatusCode::UNAUTHORIZED, "a user and a password are needed\n");
@@ -83,18 +85,18 @@ async fn route<B>(shared: &Shared, request: &Request<B>) -> Result<Response<Full
             let accept: Vec<_> =
                 request.headers().get_all(header::ACCEPT).iter().flat_map(|value| value.to_str()).collect();
             let format = Format::wanted(&accept.join(","));
-            let body = format.encode(&shared.exported().await?, &shared.buckets)?;
+            let body = format.encode(&exported(&shared.asks).await?, &shared.buckets)?;
             let response = Response::new(Full::new(body));
             let response = with(response, header::CONTENT_TYPE, format.content_type());
             Ok(with(response, header::VARY, "accept"))
         }
         "/" => {
-            let response = Response::new(Full::new(page::page(&*shared.exported().await?).into()));
+            let response = Response::new(Full::new(page::page(&*exported(&shared.asks).await?).into()));
             let response = with(response, header::CONTENT_TYPE, "text/html; charset=utf-8");
             Ok(with(response, header::CONTENT_SECURITY_POLICY, CONTENT_POLICY))
         }
         "/-/healthy" => Ok(plain(StatusCode::OK, "healthy\n")),
-        "/-/ready" => shared.exported().await.map(|_| plain(StatusCode::OK, "ready\n")),
+        "/-/ready" => exported(&shared.asks).await.map(|_| plain(StatusCode::OK, "ready\n")),
         _ => Ok(plain(StatusCode::NOT_FOUND, "there are /, /metrics, /-/healthy and /-/ready\n")),
     }
 }

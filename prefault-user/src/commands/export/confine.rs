@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::Address;
+use super::{Address, access::AccessWatch};
 use crate::{
     cli_export::ExportArgs,
     data::Security,
@@ -15,13 +15,27 @@ use crate::{
 ///
 /// # Errors
 /// If the user does not exist or the process may not become it, or the kernel refuses.
-pub fn confine(args: &ExportArgs) -> Result<Security> {
+pub fn confine(args: &ExportArgs, access: &AccessWatch) -> Result<Security> {
     let privileges = &args.privileges;
     if privileges.keep_privileges {
         return unconfined();
     }
     let account = privileges.user.as_deref().map(str::parse).transpose()?;
-    Confinement { account, readable: Vec::new(), writable: written(args) }.apply()
+    // Their folders, because a renewed certificate is another file of the same name.
+    let readable = folders(access.files());
+    Confinement { account, readable, writable: written(args), connects: connects(args) }.apply()
+}
+
+/// Whether it connects to a collector.
+#[cfg(feature = "otlp")]
+fn connects(args: &ExportArgs) -> bool {
+    args.otlp.is_some()
+}
+
+/// Whether it connects to anything.
+#[cfg(not(feature = "otlp"))]
+fn connects(_: &ExportArgs) -> bool {
+    false
 }
 
 /// Folders of the textfile, which is replaced again and again, and of sockets, which are removed at the end.
@@ -30,7 +44,12 @@ fn written(args: &ExportArgs) -> Vec<PathBuf> {
         Address::Unix(path) => Some(path.as_path()),
         _ => None,
     });
-    let mut folders: Vec<PathBuf> = sockets.chain(args.textfile.as_deref()).map(folder).collect();
+    folders(sockets.chain(args.textfile.as_deref()))
+}
+
+/// The folders that files are in, each once.
+fn folders<'a>(files: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = files.map(folder).collect();
     folders.sort();
     folders.dedup();
     folders

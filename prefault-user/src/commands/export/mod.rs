@@ -4,31 +4,36 @@
 //! beside it. What cannot go on later (an address in use, a wrong web config) is refused before anything is measured; what
 //! fails later is said once and does not end measuring.
 
+pub mod access;
 pub mod address;
 pub mod answer;
 pub mod auth;
+mod complaints;
 mod confine;
 mod negotiate;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod server;
 mod service;
 mod state;
 pub mod textfile;
 pub mod web_config;
 
-use std::{fmt, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
-    time::Interval as Ticker,
+    time::{Interval as Ticker, sleep},
 };
 
 pub use self::address::Address;
 use self::{
+    access::AccessWatch,
     address::{DEFAULT_PORT, Listener},
     answer::{Ask, Shared},
-    auth::Auth,
+    complaints::{Complaints, say},
     state::State,
     textfile::Textfile,
     web_config::WebConfig,
@@ -49,6 +54,9 @@ const QUESTIONS: usize = 64;
 /// Threads for hashes of passwords, which are computed one at a time.
 const BLOCKING_THREADS: usize = 1;
 
+/// After something has gone wrong.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Exports as `args` say; the result is the exit code.
 ///
 /// # Errors
@@ -57,9 +65,8 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
     if args.verbose {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
     }
-    let web_config = args.web_config.as_deref().map(WebConfig::read).transpose()?.unwrap_or_default();
-    if args.check_web_config {
-        println!("the web config is right: {}", describe(&web_config));
+    if let (true, Some(path)) = (args.check_web_config, &args.web_config) {
+        println!("the web config is right: {}", describe(&WebConfig::read(path)?));
         return Ok(0);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -67,7 +74,7 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("failed to start the runtime")?;
-    runtime.block_on(export(args, web_config))?;
+    runtime.block_on(export(args))?;
     Ok(0)
 }
 
@@ -76,9 +83,10 @@ fn describe(web_config: &WebConfig) -> String {
     format!("{tls}, {} users", web_config.users.len())
 }
 
-async fn export(args: &ExportArgs, web_config: WebConfig) -> Result<()> {
+async fn export(args: &ExportArgs) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    let access = AccessWatch::begin(args.web_config.as_deref())?;
     let listeners = listeners(args)?;
     let options = Options {
         verbose: args.verbose,
@@ -88,18 +96,23 @@ async fn export(args: &ExportArgs, web_config: WebConfig) -> Result<()> {
         own_cost: args.own_cost,
     };
     let live = Live::begin(&options)?;
-    let left = confine::confine(args)?;
+    let left = confine::confine(args, &access)?;
     if args.privileges.print_security {
         print!("{}", security::text(&left));
         return Ok(());
     }
     log::info!("what this process may still do:\n{}", security::text(&left));
-    let mut exporter = Exporter::begin(live, args)?;
-    let scheme = if web_config.tls.is_some() { "https" } else { "http" };
+    let receiver = access.subscribe();
+    let scheme = if receiver.borrow().tls.is_some() { "https" } else { "http" };
+    let mut exporter = Exporter::begin(live, access, args)?;
     let places: Vec<String> = listeners.iter().map(|listener| place(listener, scheme)).collect();
     let (asks, questions) = mpsc::channel(QUESTIONS);
-    let shared = Shared { asks, auth: Auth::new(web_config.users), buckets: exporter.buckets.clone() };
-    let server = server::serve(listeners, web_config.tls, Arc::new(shared));
+    #[cfg(feature = "otlp")]
+    if let Some(endpoint) = args.otlp.clone() {
+        tokio::spawn(otlp::push(endpoint, args.otlp_interval, asks.clone()));
+    }
+    let shared = Shared { asks, access: receiver, buckets: exporter.buckets.clone() };
+    let server = server::serve(listeners, Arc::new(shared));
     exporter.greet(&places);
     tokio::select! {
         () = exporter.run(questions) => {}
@@ -136,23 +149,24 @@ fn place(listener: &Listener, scheme: &str) -> String {
 struct Exporter<'a> {
     args: &'a ExportArgs,
     live: Live,
+    access: AccessWatch,
     state: State,
     buckets: Buckets,
     textfile: Option<(Textfile, Ticker)>,
     watchdog: Option<Ticker>,
-    /// What was complained of last, so that it is not said again and again.
-    complaint: String,
+    complaints: Complaints,
 }
 
 impl<'a> Exporter<'a> {
-    fn begin(live: Live, args: &'a ExportArgs) -> Result<Self> {
+    fn begin(live: Live, access: AccessWatch, args: &'a ExportArgs) -> Result<Self> {
         let mut exporter = Self {
             args,
-            state: State::new(&live, args.max_series_filesystems as usize)?,
+            access,
+            state: State::new(&live, args.max_series_filesystems as usize, &args.series)?,
             buckets: args.buckets.clone().unwrap_or_default(),
             textfile: args.textfile.as_deref().map(|path| (Textfile::new(path), ticker(args.interval))),
             watchdog: service::watchdog(),
-            complaint: String::new(),
+            complaints: Complaints::default(),
             live,
         };
         // What cannot be written at the begin is wrong; later it may be a full disk.
@@ -166,7 +180,7 @@ impl<'a> Exporter<'a> {
         let textfile = self.args.textfile.iter().map(|path| path.display().to_string());
         let places: Vec<String> = places.iter().cloned().chain(textfile).collect();
         let status = format!("measuring at {sites} call sites of {}; {}", self.live.kernel(), places.join(" "));
-        eprintln!("prefault: {status}");
+        say(&status);
         service::ready(&status);
     }
 
@@ -180,6 +194,7 @@ impl<'a> Exporter<'a> {
                     self.answer(ask);
                     Ok(())
                 }
+                () = self.access.due() => self.access.look(),
                 () = tick_of(&mut self.textfile) => self.write_textfile(),
                 () = tick(&mut self.watchdog) => {
                     service::alive();
@@ -187,7 +202,9 @@ impl<'a> Exporter<'a> {
                 }
             };
             if let Err(error) = result {
-                self.complain(&error);
+                self.complaints.say_once(&error);
+                // What fails again at once must not take the processor.
+                sleep(PAUSE).await;
             }
         }
     }
@@ -195,7 +212,7 @@ impl<'a> Exporter<'a> {
     fn answer(&mut self, ask: Ask) {
         let exported = self.state.exported(&self.live, &self.args.series);
         if let Err(error) = &exported {
-            self.complain(error);
+            self.complaints.say_once(error);
         }
         // Whoever asked may have gone.
         let _unused = ask.send(exported.map_err(|error| format!("{error:#}")));
@@ -204,15 +221,6 @@ impl<'a> Exporter<'a> {
     fn write_textfile(&mut self) -> Result<()> {
         let Some((textfile, _)) = &self.textfile else { return Ok(()) };
         textfile.write(&self.state.exported(&self.live, &self.args.series)?, &self.buckets)
-    }
-
-    /// Says what went wrong, once.
-    fn complain(&mut self, error: &impl fmt::Display) {
-        let complaint = format!("{error:#}");
-        if complaint != self.complaint {
-            eprintln!("prefault: {complaint}");
-            self.complaint = complaint;
-        }
     }
 }
 

@@ -31,6 +31,8 @@ use super::{
 const MOST_CONNECTIONS: usize = 64;
 /// A request line and all headers, in bytes; longer ones are answered with 431.
 const MOST_HEADER_BYTES: usize = 16 * 1024;
+/// What is read ahead and held back to be written, in bytes; an answer itself is not copied.
+const MOST_BUFFERED_BYTES: usize = 64 * 1024;
 /// Headers of a request.
 const MOST_HEADERS: usize = 64;
 /// From the first byte of waiting to the last header of a request. A scraper that asks less often connects anew.
@@ -43,25 +45,25 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers at all `listeners` until the future is dropped, which closes every connection.
-pub async fn serve(listeners: Vec<Listener>, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+pub async fn serve(listeners: Vec<Listener>, shared: Arc<Shared>) {
     let connections = Arc::new(Connections::default());
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        accepting.spawn(accept(listener, tls.clone(), Arc::clone(&shared), Arc::clone(&connections)));
+        accepting.spawn(accept(listener, Arc::clone(&shared), Arc::clone(&connections)));
     }
     // None of them ends by itself.
     while accepting.join_next().await.is_some() {}
     std::future::pending().await
 }
 
-async fn accept(listener: Listener, tls: Option<TlsAcceptor>, shared: Arc<Shared>, connections: Arc<Connections>) {
+async fn accept(listener: Listener, shared: Arc<Shared>, connections: Arc<Connections>) {
     loop {
         let accepted = match &listener {
             Listener::Tcp(listener) => {
-                listener.accept().await.map(|(stream, _)| connections.spawn(stream, tls.clone(), Arc::clone(&shared)))
+                listener.accept().await.map(|(stream, _)| connections.spawn(stream, Arc::clone(&shared)))
             }
             Listener::Unix(listener, _) => {
-                listener.accept().await.map(|(stream, _)| connections.spawn(stream, tls.clone(), Arc::clone(&shared)))
+                listener.accept().await.map(|(stream, _)| connections.spawn(stream, Arc::clone(&shared)))
             }
         };
         if let Err(error) = accepted {
@@ -76,12 +78,8 @@ async fn accept(listener: Listener, tls: Option<TlsAcceptor>, shared: Arc<Shared
 struct Connections(Mutex<VecDeque<AbortHandle>>);
 
 impl Connections {
-    fn spawn<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-        &self,
-        stream: S,
-        tls: Option<TlsAcceptor>,
-        shared: Arc<Shared>,
-    ) {
+    fn spawn<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, shared: Arc<Shared>) {
+        let tls = shared.access.borrow().tls.clone();
         let mut connections = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         connections.retain(|connection| !connection.is_finished());
         if connections.len() >= MOST_CONNECTIONS
@@ -135,6 +133,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .header_read_timeout(HEADER_LIMIT)
         .max_header_size(MOST_HEADER_BYTES)
         .max_headers(MOST_HEADERS)
+        .max_buf_size(MOST_BUFFERED_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .await
         .map_err(Into::into)

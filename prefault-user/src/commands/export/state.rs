@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Result;
@@ -26,6 +26,7 @@ const NO_MECHANISM: &str = "none";
 pub struct State {
     table: SeriesTable,
     begin_ns: u64,
+    begin_unix_ns: u64,
     latest: Option<(Instant, Arc<Exported>)>,
 }
 
@@ -34,8 +35,11 @@ impl State {
     ///
     /// # Errors
     /// If the counters cannot be read.
-    pub fn new(live: &Live, most_series: usize) -> Result<Self> {
-        Ok(Self { table: SeriesTable::new(most_series), begin_ns: live.snapshot()?.at_ns, latest: None })
+    pub fn new(live: &Live, most_series: usize, which: &SeriesArgs) -> Result<Self> {
+        let table = SeriesTable::new(most_series, which.with_mount_point);
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let begin_unix_ns = unix.as_nanos() as u64;
+        Ok(Self { table, begin_ns: live.snapshot()?.at_ns, begin_unix_ns, latest: None })
     }
 
     /// What there is to export now.
@@ -64,6 +68,7 @@ impl State {
         let totals = self.table.totals(self.begin_ns, &snapshot, live.path_names(), label)?;
         let exported = Arc::new(Exported {
             kernel: live.kernel().to_owned(),
+            begin_unix_ns: self.begin_unix_ns,
             uptime_ns: totals.interval.duration_ns,
             filesystems: totals.filesystems,
             n_over_limit: totals.n_over_limit,

@@ -64,3 +64,58 @@ impl Drop for Textfile {
         let _unused = fs::remove_file(&self.path);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use super::*;
+    use crate::data::LossReport;
+
+    fn exported(uptime_ns: u64) -> Arc<Exported> {
+        Arc::new(Exported {
+            kernel: "6.12".to_owned(),
+            uptime_ns,
+            begin_unix_ns: 0,
+            filesystems: Vec::new(),
+            n_over_limit: 0,
+            loss: LossReport::default(),
+            own_cost: None,
+            sites: Vec::new(),
+            process: None,
+        })
+    }
+
+    #[test]
+    fn readers_see_whole_files_only_and_nothing_after_the_end() {
+        let path = std::env::temp_dir().join(format!("prefault-{}.prom", std::process::id()));
+        let textfile = Textfile::new(&path);
+        textfile.write(&exported(0), &Buckets::default()).expect("written");
+        let length = fs::read(&path).expect("there").len();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    assert_eq!(fs::read(&path).expect("always there").len(), length);
+                }
+            });
+            for round in 0..500 {
+                textfile.write(&exported(round % 10 * 1_000_000_000), &Buckets::default()).expect("written");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert!(!textfile.partial.exists());
+        drop(textfile);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error() {
+        let textfile = Textfile::new(Path::new("/nonexistent/a.prom"));
+        let error = textfile.write(&exported(0), &Buckets::default()).expect_err("not there");
+        assert!(format!("{error:#}").contains("/nonexistent/a.prom"));
+    }
+}

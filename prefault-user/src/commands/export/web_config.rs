@@ -33,6 +33,8 @@ pub struct WebConfig {
     pub tls: Option<TlsAcceptor>,
     /// bcrypt hashes by user; everybody may ask if there are none.
     pub users: HashMap<String, String>,
+    /// The files that it was read from: itself, certificates, keys.
+    pub files: Vec<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -84,12 +86,17 @@ impl WebConfig {
             false => serde_saphyr::from_str(&text).with_context(context)?,
         };
         let folder = path.parent().unwrap_or(Path::new("."));
+        let mut files = vec![path.to_owned()];
+        if let Some(tls) = &file.tls_server_config {
+            files.extend([&tls.cert_file, &tls.key_file].map(|file| folder.join(file)));
+            files.extend(tls.client_ca_file.iter().map(|file| folder.join(file)));
+        }
         let tls = file.tls_server_config.map(|tls| tls.acceptor(folder)).transpose().with_context(context)?;
         let users = file.basic_auth_users.unwrap_or_default();
         for (user, hash) in &users {
             check_user(user, hash).with_context(context)?;
         }
-        Ok(Self { tls, users })
+        Ok(Self { tls, users, files })
     }
 }
 

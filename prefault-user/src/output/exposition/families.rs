@@ -12,10 +12,30 @@ use super::{
     buckets::{Buckets, seconds},
     native::Sparse,
 };
-use crate::data::{Exported, FilesystemInterval, Histogram, Labels, PathStats};
+use crate::data::{Exported, FilesystemInterval, Histogram, Labels, PathStats, Series, SiteCount};
 
 /// Labels of one sample.
-type Set<'a> = Vec<(&'static str, &'a str)>;
+pub type Set<'a> = Vec<(&'static str, &'a str)>;
+
+/// One sample of a family.
+#[derive(Clone, Debug)]
+pub struct Sample<'a> {
+    /// Names and values of its labels.
+    pub labels: Set<'a>,
+    /// Its value.
+    pub value: Value<'a>,
+}
+
+/// The value of a sample.
+#[derive(Clone, Copy, Debug)]
+pub enum Value<'a> {
+    /// A whole number.
+    Count(u64),
+    /// Any number.
+    Number(f64),
+    /// Latencies.
+    Latency(&'a Histogram),
+}
 
 /// A metric family.
 pub struct Family {
@@ -223,78 +243,129 @@ impl Family {
         }
     }
 
-    /// Adds all its samples.
-    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>, exported: &Exported, buckets: &Buckets) -> fmt::Result {
-        // A family without samples would only be noise.
-        if let Values::Counter(value) | Values::Gauge(value) = self.values
-            && value(exported).is_none()
-        {
-            return Ok(());
-        }
-        let (kind, suffix) = match self.kind() {
-            Kind::Counter => (MetricType::Counter, "_total"),
-            Kind::Gauge => (MetricType::Gauge, ""),
-            Kind::Histogram => (MetricType::Histogram, ""),
-            Kind::Info => (MetricType::Info, "_info"),
+    /// Name and unit as OpenMetrics and OTLP take them, without the suffix of its kind.
+    pub fn base_name(&self) -> (&'static str, Option<Unit>) {
+        let suffix = match self.kind() {
+            Kind::Counter => "_total",
+            Kind::Info => "_info",
+            Kind::Gauge | Kind::Histogram => "",
         };
         let name = self.name.strip_suffix(suffix).unwrap_or(self.name);
-        let (name, unit) = with_unit(name);
-        let mut metric = encoder.encode_descriptor(name, self.help, unit.as_ref(), kind)?;
-        match self.values {
-            Values::Filesystem(value) => {
-                for of in &exported.filesystems {
-                    counter(&mut metric, &of.labels.set(), value(&of.totals))?;
-                }
-            }
-            Values::Kinds(kinds) => {
-                for of in &exported.filesystems {
-                    for &(kind, value) in kinds {
-                        counter(&mut metric, &with(&of.labels, &[("kind", kind)]), value(&of.totals))?;
-                    }
-                }
-            }
-            Values::Latency(latency) => {
-                for of in &exported.filesystems {
-                    histogram(&mut metric, &of.labels.set(), latency(&of.totals), buckets)?;
-                }
-            }
-            Values::PathCounter(_) | Values::PathGauge(_) | Values::PathMode => self.paths(&mut metric, exported)?,
-            Values::Sites => {
-                for site in &exported.sites {
-                    let set = vec![("operation", &*site.operation), ("mechanism", &*site.mechanism)];
-                    gauge(&mut metric, &set, site.count as f64)?;
-                }
-            }
-            Values::Loss => {
-                for entry in exported.loss.entries() {
-                    counter(&mut metric, &vec![("cause", entry.key)], entry.count)?;
-                }
-            }
-            Values::Counter(value) => {
-                metric.encode_counter::<NoLabelSet, _, f64>(&value(exported).unwrap_or_default(), None)?;
-            }
-            Values::Gauge(value) => metric.encode_gauge(&value(exported).unwrap_or_default())?,
-            Values::Info(label, value) => metric.encode_info(&vec![(label, value(exported))])?,
-        }
-        Ok(())
+        // Units are a word of their own there.
+        let units = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)];
+        let found = units.into_iter().find_map(|(suffix, unit)| Some((name.strip_suffix(suffix)?, Some(unit))));
+        found.unwrap_or((name, None))
     }
 
-    fn paths(&self, metric: &mut MetricEncoder<'_>, exported: &Exported) -> fmt::Result {
-        for of in &exported.filesystems {
-            for path in of.totals.active_paths() {
-                let set = with(&of.labels, &[("path", &path.function)]);
-                match self.values {
-                    Values::PathCounter(value) => counter(metric, &set, value(path))?,
-                    Values::PathGauge(value) => gauge(metric, &set, value(path) as f64)?,
-                    _ => {
-                        let mode = [("path", &*path.function), ("mode", path.mode.name())];
-                        metric.encode_info(&with(&of.labels, &mode))?;
-                    }
-                }
+    /// What it is for, a sentence.
+    pub fn help(&self) -> &'static str {
+        self.help
+    }
+
+    /// All its samples; none if their value is not known.
+    pub fn samples<'a>(&self, exported: &'a Exported) -> Vec<Sample<'a>> {
+        let of_filesystems = exported.filesystems.iter();
+        match self.values {
+            Values::Filesystem(value) => {
+                let sample =
+                    |of: &'a Series| Sample { labels: of.labels.set(), value: Value::Count(value(&of.totals)) };
+                of_filesystems.map(sample).collect()
+            }
+            Values::Kinds(kinds) => {
+                let sample = |of: &'a Series, kind, value: Count| Sample {
+                    labels: of.labels.with(&[("kind", kind)]),
+                    value: Value::Count(value(&of.totals)),
+                };
+                of_filesystems.flat_map(|of| kinds.iter().map(move |&(kind, value)| sample(of, kind, value))).collect()
+            }
+            Values::Latency(latency) => {
+                let sample =
+                    |of: &'a Series| Sample { labels: of.labels.set(), value: Value::Latency(latency(&of.totals)) };
+                of_filesystems.map(sample).collect()
+            }
+            Values::PathCounter(value) | Values::PathGauge(value) => of_paths(exported, |labels, path| Sample {
+                labels: labels.with(&[("path", &path.function)]),
+                value: Value::Count(value(path)),
+            }),
+            Values::PathMode => of_paths(exported, |labels, path| Sample {
+                labels: labels.with(&[("path", &path.function), ("mode", path.mode.name())]),
+                value: Value::Count(1),
+            }),
+            Values::Sites => {
+                let labels =
+                    |site: &'a SiteCount| vec![("operation", &*site.operation), ("mechanism", &*site.mechanism)];
+                let sample = |site| Sample { labels: labels(site), value: Value::Count(site.count) };
+                exported.sites.iter().map(sample).collect()
+            }
+            Values::Loss => {
+                let entries = exported.loss.entries();
+                entries
+                    .map(|entry| Sample { labels: vec![("cause", entry.key)], value: Value::Count(entry.count) })
+                    .collect()
+            }
+            Values::Counter(value) | Values::Gauge(value) => {
+                let sample = |value| Sample { labels: Vec::new(), value: Value::Number(value) };
+                value(exported).map(sample).into_iter().collect()
+            }
+            Values::Info(label, value) => {
+                vec![Sample { labels: vec![(label, value(exported))], value: Value::Count(1) }]
             }
         }
-        Ok(())
     }
+
+    /// Adds all its samples.
+    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>, exported: &Exported, buckets: &Buckets) -> fmt::Result {
+        let samples = self.samples(exported);
+        // A single value that is not known is not there at all.
+        if samples.is_empty() && matches!(self.values, Values::Counter(_) | Values::Gauge(_)) {
+            return Ok(());
+        }
+        let kind = match self.kind() {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram => MetricType::Histogram,
+            Kind::Info => MetricType::Info,
+        };
+        let (name, unit) = self.base_name();
+        let mut metric = encoder.encode_descriptor(name, self.help, unit.as_ref(), kind)?;
+        samples.iter().try_for_each(|sample| self.encode_sample(&mut metric, sample, buckets))
+    }
+
+    fn encode_sample(&self, metric: &mut MetricEncoder<'_>, sample: &Sample<'_>, buckets: &Buckets) -> fmt::Result {
+        if self.kind() == Kind::Info {
+            return metric.encode_info(&sample.labels);
+        }
+        // A family of no labels would be written with empty braces.
+        if sample.labels.is_empty() {
+            return self.encode_value(metric, sample.value, buckets);
+        }
+        self.encode_value(&mut metric.encode_family(&sample.labels)?, sample.value, buckets)
+    }
+
+    fn encode_value(&self, metric: &mut MetricEncoder<'_>, value: Value<'_>, buckets: &Buckets) -> fmt::Result {
+        match (self.kind(), value) {
+            (_, Value::Latency(histogram)) => metric.encode_histogram_with_native::<NoLabelSet>(
+                seconds(histogram.sum_ns),
+                histogram.count(),
+                &buckets.of(histogram),
+                None,
+                Sparse::from(histogram).native(),
+            ),
+            (Kind::Counter, Value::Count(count)) => metric.encode_counter::<NoLabelSet, _, f64>(&count, None),
+            (Kind::Counter, Value::Number(number)) => metric.encode_counter::<NoLabelSet, _, f64>(&number, None),
+            (_, Value::Count(count)) => metric.encode_gauge(&count),
+            (_, Value::Number(number)) => metric.encode_gauge(&number),
+        }
+    }
+}
+
+/// One sample for each path of each filesystem.
+fn of_paths<'a>(exported: &'a Exported, sample: impl Fn(&'a Labels, &'a PathStats) -> Sample<'a>) -> Vec<Sample<'a>> {
+    let mut samples = Vec::new();
+    for of in &exported.filesystems {
+        samples.extend(of.totals.active_paths().map(|path| sample(&of.labels, path)));
+    }
+    samples
 }
 
 impl Labels {
@@ -302,37 +373,10 @@ impl Labels {
         let mount_point = self.mount_point.as_deref().map(|mount_point| ("mountpoint", mount_point));
         [("fstype", &*self.fstype), ("device", &*self.device)].into_iter().chain(mount_point).collect()
     }
-}
 
-fn with<'a>(labels: &'a Labels, more: &[(&'static str, &'a str)]) -> Set<'a> {
-    let mut set = labels.set();
-    set.extend(more);
-    set
-}
-
-/// Units are a word of their own in OpenMetrics.
-fn with_unit(name: &'static str) -> (&'static str, Option<Unit>) {
-    let units = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)];
-    let found = units.into_iter().find_map(|(suffix, unit)| Some((name.strip_suffix(suffix)?, Some(unit))));
-    found.unwrap_or((name, None))
-}
-
-fn counter(metric: &mut MetricEncoder<'_>, set: &Set<'_>, value: u64) -> fmt::Result {
-    metric.encode_family(set)?.encode_counter::<NoLabelSet, _, f64>(&value, None)
-}
-
-fn gauge(metric: &mut MetricEncoder<'_>, set: &Set<'_>, value: f64) -> fmt::Result {
-    metric.encode_family(set)?.encode_gauge(&value)
-}
-
-fn histogram(metric: &mut MetricEncoder<'_>, set: &Set<'_>, histogram: &Histogram, buckets: &Buckets) -> fmt::Result {
-    let (sum, count) = (seconds(histogram.sum_ns), histogram.count());
-    let sparse = Sparse::from(histogram);
-    metric.encode_family(set)?.encode_histogram_with_native::<NoLabelSet>(
-        sum,
-        count,
-        &buckets.of(histogram),
-        None,
-        sparse.native(),
-    )
+    fn with<'a>(&'a self, more: &[(&'static str, &'a str)]) -> Set<'a> {
+        let mut set = self.set();
+        set.extend(more);
+        set
+    }
 }

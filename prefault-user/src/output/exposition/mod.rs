@@ -15,8 +15,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use self::buckets::Buckets;
-pub use self::families::{FAMILIES, Family, Kind};
+pub use self::buckets::{Buckets, seconds};
+pub use self::families::{FAMILIES, Family, Kind, Sample, Value};
 use crate::data::Exported;
 
 /// Content type of [`openmetrics`].

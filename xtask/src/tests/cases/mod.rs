@@ -8,6 +8,7 @@ mod coverage;
 mod doctor;
 mod ends;
 mod events;
+mod export;
 mod filters;
 mod full;
 mod independence;
@@ -86,6 +87,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         doctor::CASES,
         ends::CASES,
         events::CASES,
+        export::CASES,
         filters::CASES,
         full::CASES,
         independence::CASES,

@@ -32,21 +32,59 @@ attached_after_a_while() {
     probes
 }
 
-# Runs the exporter with the options given, has a module come, be written through, and go, and keeps what was exported.
-exports() {
-    prefault export -v --listen 127.0.0.1:29186 --textfile /tmp/textfile/prefault.prom -i 0.5 "$@" 2> log & tool=$!
+# Waits until there is such a file.
+wait_for_file() {
     for _ in {1..600}; do
-        grep -qs 'measuring at' log && break
+        [ -e "$1" ] && return
         sleep 0.1
     done
+    echo "$1 did not appear within 60 s" >&2
+    return 1
+}
+
+# Waits until the module $1 is probed, of which the entries of its paths come last.
+wait_until_probed() {
+    for _ in {1..300}; do
+        grep -q "$1" /sys/kernel/debug/kprobes/list && break
+        sleep 0.1
+    done
+    sleep 2
+}
+
+# Starts the exporter in the background as $tool, with further arguments, and waits until it answers.
+begin_export() {
+    prefault export "$@" 2> export.log & tool=$!
+    for _ in {1..600}; do
+        grep -qs 'measuring at' export.log && return
+        sleep 0.1
+    done
+    cat export.log >&2
+    exit 1
+}
+
+# Prints the metrics.
+scrape() {
+    busybox wget -q -O - http://127.0.0.1:29186/metrics
+}
+
+# Ends the exporter and returns its exit code.
+end_export() {
+    kill -TERM $tool
+    wait $tool
+}
+
+# Runs the exporter with the options given, has a module come, be written through, and go, and keeps what was exported.
+exports_a_module() {
+    begin_export -v --listen 127.0.0.1:29186 --textfile /tmp/textfile/prefault.prom -i 0.5 "$@"
     cat /proc/$tool/status > status
     truncate --size 100M /tmp/f2fs; mkfs.f2fs -q /tmp/f2fs; modprobe loop; losetup /dev/loop1 /tmp/f2fs; mkdir -p /mnt/f2fs
-    modprobe f2fs; sleep 4; mount -t f2fs /dev/loop1 /mnt/f2fs || return
+    modprobe f2fs; wait_until_probed f2fs; mount -t f2fs /dev/loop1 /mnt/f2fs || return
     workload absent /mnt/f2fs >> truth
     umount /mnt/f2fs; grep -h f2fs /sys/kernel/debug/kprobes/list > probes; modprobe -r f2fs || return; sleep 3
     grep -h f2fs /sys/kernel/debug/kprobes/list > left
-    busybox wget -q -O metrics http://127.0.0.1:29186/metrics
+    scrape > metrics
     cp /tmp/textfile/prefault.prom textfile
-    kill -TERM $tool; wait $tool; code=$?
+    end_export; code=$?
     losetup -d /dev/loop1; rm -r /tmp/f2fs /tmp/textfile; return $code
 }
+

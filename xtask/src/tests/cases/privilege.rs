@@ -37,13 +37,13 @@ sysctl -qw kernel.perf_event_paranoid=3; rm -r /tmp/c; exit $code\n",
     ),
     case(
         "exporter that gave up its privileges goes on",
-        "sysctl -qw kernel.perf_event_paranoid=3; mkdir -p /tmp/textfile; exports\n",
+        "sysctl -qw kernel.perf_event_paranoid=3; mkdir -p /tmp/textfile; exports_a_module\n",
         |said, _| goes_on(said, "0", &["bpf", "perfmon", "syslog", "sys_admin"]),
     ),
     case(
         "exporter that became another user goes on",
         "sysctl -qw kernel.perf_event_paranoid=2; mkdir -p /tmp/textfile; chown 1000 /tmp/textfile
-exports --user 1000:1000; code=$?; sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
+exports_a_module --user 1000:1000; code=$?; sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
         |said, _| goes_on(said, "1000", &["bpf", "perfmon", "syslog"]),
     ),
     case(
@@ -99,7 +99,7 @@ fn goes_on(said: &Said, user: &str, capabilities: &[&str]) -> Result<()> {
         let counted: Option<f64> = counted.and_then(|line| line.rsplit(' ').next()?.parse().ok());
         ensure!(writes > 0 && counted == Some(writes as f64), "{file}: {counted:?} writes, expected {writes}");
     }
-    let complaints = said.file("log")?.lines().filter(|line| line.starts_with("prefault: ")).count();
-    ensure!(complaints == 1, "expected one line of greeting, got\n{}", said.file("log")?);
+    let complaints = said.file("export.log")?.lines().filter(|line| line.starts_with("prefault: ")).count();
+    ensure!(complaints == 1, "expected one line of greeting, got\n{}", said.file("export.log")?);
     Ok(())
 }

@@ -1,0 +1,139 @@
+//! The real server on a thread of its own, fed with a fixed snapshot, and clients that say exactly what they are told to.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    sync::{Arc, mpsc::channel},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use prefault_user::{
+    commands::export::{Address, access::AccessWatch, address::Listener, answer::Shared, server},
+    output::exposition::Buckets,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{exported, snapshots};
+
+/// What nothing here takes as long as.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// A server that runs; it ends with this.
+pub struct Server {
+    /// Where it answers.
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts one that answers at a free port, and at `unix` too.
+    pub fn start(web_config: Option<PathBuf>, unix: Option<PathBuf>) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let (bound, address) = channel();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async move {
+                let mut listeners = "127.0.0.1:0".parse::<Address>().expect("well formed").bind().expect("bound");
+                let Listener::Tcp(listener) = &listeners[0] else { unreachable!("it is of TCP") };
+                bound.send(listener.local_addr().expect("an address")).expect("somebody waits");
+                listeners.extend(unix.into_iter().flat_map(|path| Address::Unix(path).bind().expect("bound")));
+                let mut access = AccessWatch::begin(web_config.as_deref()).expect("right");
+                let (asks, mut questions) = mpsc::channel(4);
+                let shared = Shared { asks, access: access.subscribe(), buckets: Buckets::default() };
+                let exported = Arc::new(exported::exported(&snapshots::end(), None));
+                let answers = async move {
+                    while let Some(ask) = questions.recv().await {
+                        // Whoever asked may have gone.
+                        let _unused = oneshot::Sender::send(ask, Ok(Arc::clone(&exported)));
+                    }
+                };
+                tokio::select! {
+                    () = server::serve(listeners, Arc::new(shared)) => {}
+                    () = answers => {}
+                    () = watch(&mut access) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        let address = address.recv().expect("the server is bound");
+        Self { address, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// A new connection.
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("connected");
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream.set_write_timeout(Some(LIMIT)).expect("a limit");
+        stream
+    }
+
+    /// Demands that a scrape works.
+    pub fn expect_scrape(&self) {
+        let answer = get(&mut self.connect(), "/metrics", "");
+        assert!(answer.head.starts_with("HTTP/1.1 200 "), "{}", answer.head);
+        assert!(answer.body.starts_with(b"# HELP prefault_up"));
+    }
+}
+
+/// Reads web configs again as the exporter does; what is wrong with them is not said.
+async fn watch(access: &mut AccessWatch) {
+    loop {
+        access.due().await;
+        let _unused = access.look();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(matches!(ended, Some(Ok(()))) || thread::panicking(), "the server panicked");
+    }
+}
+
+/// An answer, taken apart.
+pub struct Answer {
+    /// Status line and headers.
+    pub head: String,
+    /// The rest.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    /// The status.
+    pub fn status(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+}
+
+/// Asks for `path` with further header lines, and takes the answer until the server closes the connection.
+pub fn get(stream: &mut (impl Read + Write), path: &str, headers: &str) -> Answer {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+    ask(stream, request.as_bytes())
+}
+
+/// Sends bytes and takes the answer until the server closes the connection.
+pub fn ask(stream: &mut (impl Read + Write), request: &[u8]) -> Answer {
+    stream.write_all(request).expect("sent");
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer) {
+        Ok(_) => {}
+        // A server that has not read everything resets the connection, and TLS wants to be told of the end.
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) => {}
+        Err(error) => panic!("failed to read the answer: {error}"),
+    }
+    let end = answer.windows(4).position(|part| part == b"\r\n\r\n").map_or(answer.len(), |end| end + 4);
+    let body = answer.split_off(end);
+    Answer { head: String::from_utf8_lossy(&answer).into_owned(), body }
+}

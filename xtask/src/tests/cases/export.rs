@@ -1,0 +1,152 @@
+//! The exporter in the guest alone: counters that only grow, whatever comes and goes, and files that are always whole. What
+//! Prometheus makes of it is in `tests/export`.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Boot, Case, Context, Group, Kernels, expect_refusal, truths};
+use crate::tests::guest::Said;
+
+const fn case(
+    name: &'static str,
+    kernels: Kernels,
+    script: &'static str,
+    check: fn(&Said, &Context) -> Result<()>,
+) -> Case {
+    Case { name, kernels, boot: Boot::Plain, group: Group::Core, limit_seconds: 150, script, check }
+}
+
+pub const CASES: &[Case] = &[
+    case(
+        "export while a module and its filesystem come and go",
+        Kernels::Spread,
+        "truncate --size 100M /tmp/f2fs; mkfs.f2fs -q /tmp/f2fs; modprobe loop; losetup /dev/loop1 /tmp/f2fs; mkdir -p /mnt/f2fs
+begin_export --fstype-include f2fs
+( while ! [ -e stop ]; do scrape >> scrapes || echo failed >> failures; done ) & scraper=$!
+for round in 1 2 3; do
+    modprobe f2fs; wait_until_probed f2fs; mount -t f2fs /dev/loop1 /mnt/f2fs || exit
+    workload absent /mnt/f2fs >> truth
+    umount /mnt/f2fs; modprobe -r f2fs || exit; sleep 2
+done
+touch stop; wait $scraper; scrape > last; end_export; code=$?
+losetup -d /dev/loop1; rm /tmp/f2fs; exit $code
+",
+        |said, _| {
+            said.expect_code(0)?;
+            ensure!(said.file("failures").is_err(), "a scrape failed");
+            let counted = only_growing(&said.file("scrapes")?, "prefault_writes_total{fstype=\"f2fs\"")?;
+            ensure!(counted > 0, "no scrape saw a write");
+            exact(said, "f2fs")
+        },
+    ),
+    case(
+        "export while mounts come and go",
+        Kernels::Reference,
+        "mkdir -p /mnt/other; begin_export --with-mount-point
+for round in 1 2 3; do
+    mount -t ramfs none /mnt/other; workload absent /mnt/other >> truth; scrape >> scrapes; umount /mnt/other; scrape >> scrapes
+done
+scrape > last; end_export
+",
+        |said, _| {
+            said.expect_code(0)?;
+            only_growing(&said.file("scrapes")?, "prefault_writes_total{fstype=\"ramfs\"")?;
+            ensure!(said.file("last")?.contains("mountpoint=\"/mnt/other\""), "the mount point is not there");
+            exact(said, "ramfs")
+        },
+    ),
+    case(
+        "export of more filesystems than series",
+        Kernels::Reference,
+        "begin_export --max-series-filesystems 1 --fstype-exclude 'tmpfs|ext[23]'
+workload resident /mnt/ext4 > truth; workload resident /mnt/xfs /mnt/btrfs /mnt/tmpfs > others
+scrape > last; end_export
+",
+        |said, _| {
+            exact(said, "ext4")?;
+            let last = said.file("last")?;
+            let other = sum(&last, "prefault_writes_total", "other");
+            ensure!(other == 200, "{other} writes are other, expected 200");
+            ensure!(last.contains("\nprefault_series_over_limit 2"), "two filesystems are beyond the limit");
+            ensure!(!last.contains("tmpfs"), "tmpfs is excluded");
+            said.expect_code(0)
+        },
+    ),
+    case(
+        "textfile on a disk that is full for a while",
+        Kernels::Reference,
+        "mkdir -p /mnt/small; mount -t tmpfs -o size=200k none /mnt/small
+prefault export --textfile /mnt/small/prefault.prom -i 0.2 --fstype ext4 2> log & tool=$!
+wait_for_file /mnt/small/prefault.prom || exit
+head -c 200k /dev/zero > /mnt/small/full; sleep 1; cp /mnt/small/prefault.prom before
+workload resident /mnt/ext4 > truth; sleep 1; cmp before /mnt/small/prefault.prom || echo changed > failures
+rm /mnt/small/full; sleep 1; cp /mnt/small/prefault.prom last
+kill $tool; wait $tool; code=$?; ls /mnt/small > left; umount /mnt/small; exit $code
+",
+        |said, _| {
+            said.expect_code(0)?;
+            ensure!(said.file("failures").is_err(), "the file changed while the disk was full");
+            let log = said.file("log")?;
+            let complaints = log.lines().filter(|line| line.contains("No space left")).count();
+            ensure!(complaints == 1, "{complaints} complaints, expected one\n{log}");
+            ensure!(said.file("left")?.is_empty(), "left behind: {}", said.file("left")?);
+            exact(said, "ext4")
+        },
+    ),
+    case(
+        "export to a folder that is not there",
+        Kernels::Reference,
+        "prefault export --textfile /nonexistent/prefault.prom\n",
+        |said, _| expect_refusal(said, &["/nonexistent/prefault.prom"]),
+    ),
+];
+
+/// Demands that the last scrape has what the workload did to one filesystem type.
+fn exact(said: &Said, fstype: &str) -> Result<()> {
+    let last = said.file("last")?;
+    let truths = truths(said)?;
+    let sums = truths
+        .iter()
+        .fold((0, 0, 0), |sum, truth| (sum.0 + truth.writes, sum.1 + truth.bytes, sum.2 + truth.absent_pages));
+    let counted = ["prefault_writes_total", "prefault_write_bytes_total", "prefault_prefault_page_faults_total"]
+        .map(|metric| sum(&last, metric, fstype));
+    ensure!(sums.0 > 0 && counted == [sums.0, sums.1, sums.2], "counted {counted:?}, expected {sums:?}");
+    let loss = last.lines().filter(|line| line.starts_with("prefault_loss_total") && !line.ends_with(" 0"));
+    let loss: Vec<&str> = loss.filter(|line| !line.contains("before_start")).collect();
+    ensure!(loss.is_empty(), "{}", loss.join("\n"));
+    Ok(())
+}
+
+/// Sum of the samples of a metric with that filesystem type.
+fn sum(text: &str, metric: &str, fstype: &str) -> u64 {
+    let label = format!("fstype=\"{fstype}\"");
+    let samples = text.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix('{')?.split_once("} "));
+    samples.filter(|(labels, _)| labels.contains(&label)).filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+}
+
+/// Demands that no sample of those that begin so is ever less than before; the result is the last value.
+fn only_growing(scrapes: &str, begin: &str) -> Result<u64> {
+    let mut values: BTreeMap<&str, u64> = BTreeMap::new();
+    for line in scrapes.lines().filter(|line| line.starts_with(begin)) {
+        let (sample, value) = line.rsplit_once(' ').context("a sample without a value")?;
+        let value = value.parse().with_context(|| format!("failed to read {line}"))?;
+        let before = values.insert(sample, value).unwrap_or(0);
+        ensure!(value >= before, "{sample} went from {before} to {value}");
+    }
+    Ok(values.values().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_summed_and_watched() {
+        let text =
+            "a{fstype=\"x\",device=\"1\"} 3\na{fstype=\"x\",device=\"2\"} 4\nab{fstype=\"x\"} 9\na{fstype=\"y\"} 9\n";
+        assert_eq!(sum(text, "a", "x"), 7);
+        assert_eq!(only_growing(text, "a{fstype=\"x\"").expect("growing"), 7);
+        assert!(only_growing("a 2\na 1\n", "a").is_err());
+    }
+}
