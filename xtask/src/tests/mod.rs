@@ -3,6 +3,8 @@
 
 pub mod cases;
 pub mod confinement;
+#[cfg(test)]
+mod deployment;
 pub mod document;
 pub mod export;
 pub mod golden;
