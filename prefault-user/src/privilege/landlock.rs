@@ -22,7 +22,7 @@ const NAMES: [&str; 5] = ["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc
 /// Restricts this thread and those it starts.
 ///
 /// # Errors
-/// If the kernel refuses something that it has, or a path cannot be opened.
+/// If the kernel refuses something that it has, or a path that is there cannot be opened.
 pub fn apply(confinement: &Confinement) -> Result<data::Landlock> {
     let status = restrict(confinement).context("failed to apply landlock")?;
     Ok(match status {
@@ -43,11 +43,13 @@ fn restrict(confinement: &Confinement) -> Result<RulesetStatus> {
         .scope(Scope::Signal)?
         .create()?;
     let kernel = KERNEL.iter().map(Path::new);
-    let names = NAMES.iter().map(Path::new).filter(|path| *connects && path.exists());
-    for path in kernel.chain(names).chain(readable.iter().map(PathBuf::as_path)) {
+    let names = NAMES.iter().map(Path::new).filter(|_| *connects);
+    // Who needs a path that is not there says so better.
+    let is_there = |path: &&Path| path.exists();
+    for path in kernel.chain(names).chain(readable.iter().map(PathBuf::as_path)).filter(is_there) {
         ruleset = allow(ruleset, path, AccessFs::ReadFile | AccessFs::ReadDir)?;
     }
-    for path in writable {
+    for path in writable.iter().map(PathBuf::as_path).filter(is_there) {
         let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile;
         ruleset = allow(ruleset, path, access | AccessFs::Truncate)?;
     }
