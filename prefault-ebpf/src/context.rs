@@ -54,6 +54,8 @@ pub mod frame_flag {
     pub const FROM_KERNEL: u32 = 16;
     /// The frame is part of the write of the frame below it.
     pub const INNER: u32 = 32;
+    /// The write is timed.
+    pub const TIMED: u32 = 512;
     /// The path copies.
     pub const COPIES: u32 = 256;
     /// The frame's filesystem is not measured.

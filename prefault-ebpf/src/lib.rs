@@ -8,10 +8,12 @@
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod config;
 mod histogram;
 pub mod names;
 mod verifier;
 
+pub use config::{CAST_PLACEHOLDER, Config, Offsets, TypeIds, filter, timing};
 pub use histogram::{FIRST_SCHEMA_INDEX, N_BUCKETS, bucket_of, upper_bound_ns};
 pub use names::{CONFIG, map, program};
 pub use verifier::masked;
@@ -40,96 +42,6 @@ pub const MAX_PATHS: u32 = 32;
 pub const TEXT_CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes of the event ring.
 pub const EVENT_RING_BYTES: u32 = 512 * 1024;
-
-/// What the running kernel looks like and what the user asked for, fixed before the programs are loaded.
-///
-/// The verifier sees these as constants, so that an unused branch is no code at all.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Config {
-    /// Member offsets, from the running kernel's BTF.
-    pub offsets: Offsets,
-    /// Bit n is set if `iter_type & !iter_type_ignored == n` means user memory (ITER_UBUF, ITER_IOVEC).
-    pub user_iter_types: u32,
-    /// The `iter_type` value of ITER_UBUF, or `u32::MAX` where the kernel has none (before 6.0).
-    pub ubuf_iter_type: u32,
-    /// Bits of `iter_type` that do not belong to the type: the direction, before 5.14.
-    pub iter_type_ignored: u32,
-    /// Which argument of the copy is the number of bytes, counted from 0.
-    pub copy_bytes_argument: u32,
-    /// Which argument of the copy is the iterator, counted from 0.
-    pub copy_iter_argument: u32,
-    /// 1 if the copy leaves the iterator where it was (`iov_iter_copy_from_user_atomic`, before 5.14).
-    pub copy_keeps_iter: u32,
-    /// 1 if the prefault returns 0 or -EFAULT (before 5.16), 0 if it returns the bytes not faulted in.
-    pub prefault_returns_errno: u32,
-    /// 1 to send short copies and failed prefaults through the event ring.
-    pub events: u32,
-    /// Filesystems with a slot of their own.
-    pub slots: u32,
-    /// [`filter`] bits.
-    pub filter: u32,
-    /// The only process to measure, 0 if there are none or several.
-    pub only_process: u32,
-}
-
-/// Bits of [`Config::filter`]: what a write has to match, all that are set.
-pub mod filter {
-    /// Its process is in [`super::map::PROCESSES`], or is [`super::Config::only_process`].
-    pub const PROCESSES: u32 = 1;
-    /// Its thread's name is in [`super::map::COMMS`].
-    pub const COMMS: u32 = 2;
-    /// Its thread is in the cgroup of [`super::map::CGROUPS`].
-    pub const CGROUP: u32 = 4;
-    /// Its filesystem's type is in [`super::map::FSTYPES`].
-    pub const FSTYPES: u32 = 8;
-    /// Its filesystem's device is in [`super::map::DEVICES`].
-    pub const DEVICES: u32 = 16;
-}
-
-/// Byte offsets of kernel structure members.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offsets {
-    /// `kiocb.ki_filp`
-    pub kiocb_filp: u32,
-    /// `kiocb.ki_pos`
-    pub kiocb_pos: u32,
-    /// `file.f_mapping`
-    pub file_mapping: u32,
-    /// `address_space.host`
-    pub mapping_host: u32,
-    /// `inode.i_sb`
-    pub inode_sb: u32,
-    /// `inode.i_ino`
-    pub inode_ino: u32,
-    /// `inode.i_rdev`
-    pub inode_rdev: u32,
-    /// `super_block.s_dev`
-    pub sb_dev: u32,
-    /// `super_block.s_type`
-    pub sb_type: u32,
-    /// `super_block.s_id`
-    pub sb_id: u32,
-    /// `file_system_type.name`
-    pub type_name: u32,
-    /// `task_struct.min_flt`
-    pub task_min_flt: u32,
-    /// `task_struct.maj_flt`
-    pub task_maj_flt: u32,
-    /// `iov_iter.iter_type`, or `iov_iter.type` before 5.14
-    pub iter_type: u32,
-    /// `iov_iter.iov_offset`
-    pub iter_offset: u32,
-    /// `iov_iter.count`
-    pub iter_count: u32,
-    /// `iov_iter.ubuf`, `.__iov` or `.iov`: one union
-    pub iter_base: u32,
-    /// `task_struct.tgid`
-    pub task_tgid: u32,
-    /// `kiocb.ki_flags`
-    pub kiocb_flags: u32,
-}
 
 /// Latencies of one operation on one CPU.
 #[repr(C)]
@@ -359,8 +271,6 @@ pub const COOKIE_OF_LAST_ENTRY: u64 = u64::MAX;
 
 // The two sides are compiled for different targets; a difference in layout must not compile.
 const _: () = {
-    assert!(size_of::<Offsets>() == 19 * 4);
-    assert!(size_of::<Config>() == size_of::<Offsets>() + 11 * 4);
     assert!(size_of::<Latency>() == 8 + 8 * N_BUCKETS);
     assert!(size_of::<WriteLedger>() == 4 * 8 + size_of::<Latency>());
     assert!(size_of::<PrefaultLedger>() == 9 * 8 + size_of::<Latency>());

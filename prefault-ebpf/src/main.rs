@@ -4,6 +4,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod clock;
 mod context;
 mod events;
 mod filters;
@@ -33,7 +34,7 @@ use prefault_ebpf::{COOKIE_FILE, TEXT_CHUNK_BYTES};
 use crate::{
     context::Pending,
     maps::config,
-    memory::{Typed, Untyped},
+    memory::{Cast, Typed, cast},
     registers::arguments_of,
     tasks::cookie_of,
 };
@@ -72,7 +73,10 @@ fn enter_kprobe(ctx: ProbeContext) -> u32 {
         registers.map(|register| register.read_volatile())
     };
     let cookie = cookie_of(&ctx, Some(behind - 1));
-    write::enter::<Untyped, _>(&ctx, (first as *const u8, second, third), stack, cookie);
+    let first = first as *const u8;
+    let first =
+        if cookie & COOKIE_FILE == 0 { cast(first, config!(types.kiocb)) } else { cast(first, config!(types.file)) };
+    write::enter::<Cast, _>(&ctx, (first, second, third), stack, cookie);
     0
 }
 

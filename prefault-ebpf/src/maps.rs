@@ -36,6 +36,7 @@ pub static CONFIG: Config = Config {
         task_tgid: 0,
         kiocb_flags: 0,
     },
+    types: prefault_ebpf::TypeIds { kiocb: 0, file: 0, iov_iter: 0 },
     user_iter_types: 0,
     ubuf_iter_type: 0,
     iter_type_ignored: 0,
@@ -47,6 +48,7 @@ pub static CONFIG: Config = Config {
     slots: DEFAULT_SLOTS,
     filter: 0,
     only_process: 0,
+    timing: prefault_ebpf::timing::ALL,
 };
 
 /// Reads one member of [`CONFIG`].
@@ -96,6 +98,9 @@ pub static CGROUPS: CgroupArray = CgroupArray::with_max_entries(1, 0);
 
 #[map]
 pub static FSTYPES: HashMap<[u8; 32], u8> = HashMap::with_max_entries(MAX_FILTER_ENTRIES, 0);
+
+#[map]
+pub static TIMED_BELOW: Array<u32> = Array::with_max_entries(1, 0);
 
 #[map]
 pub static DEVICES: HashMap<u32, u8> = HashMap::with_max_entries(MAX_FILTER_ENTRIES, 0);

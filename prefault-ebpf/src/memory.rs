@@ -1,12 +1,12 @@
 //! Reading kernel memory: members of structures, by the offsets of the running kernel.
 
-use core::mem::MaybeUninit;
+use core::{arch::asm, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::task_struct,
     helpers::{self, bpf_probe_read_kernel},
 };
-use prefault_ebpf::{COOKIE_FILE, COOKIE_POSITION_IS_THIRD};
+use prefault_ebpf::{CAST_PLACEHOLDER, COOKIE_FILE, COOKIE_POSITION_IS_THIRD};
 
 use crate::{maps::config, tasks::TaskMemory};
 
@@ -31,6 +31,38 @@ pub struct Typed;
 
 /// Reads through bpf_probe_read_kernel, for pointers the verifier knows nothing about.
 pub struct Untyped;
+
+/// For pointers that [`cast`] gave a type, if the kernel can: [`Typed`] then, else [`Untyped`].
+pub struct Cast;
+
+/// Gives a pointer the type number `type_id` of [`prefault_ebpf::TypeIds`], or none if that is 0.
+///
+/// The call of `bpf_rdonly_cast` (kernel/bpf/helpers.c, 6.2), which the verifier makes a move, is written out in bytes: the
+/// assembler has no form for a call of a kernel function without a symbol. Where the kernel has no such function, userspace
+/// makes it that move itself.
+#[inline(always)]
+pub fn cast(pointer: *const u8, type_id: u32) -> *const u8 {
+    if type_id == 0 {
+        return pointer;
+    }
+    let typed: *const u8;
+    // SAFETY: the function has no effect but its result, and clobbers what every call does.
+    unsafe {
+        asm!(
+            ".byte 0x85, 0x20, 0, 0",
+            ".long {placeholder}",
+            placeholder = const CAST_PLACEHOLDER,
+            inlateout("r1") pointer => _,
+            inlateout("r2") u64::from(type_id) => _,
+            lateout("r0") typed,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+            options(pure, nomem, nostack),
+        );
+    }
+    typed
+}
 
 impl Memory for Typed {
     #[inline(always)]
@@ -67,6 +99,22 @@ impl Memory for Untyped {
                 return None;
             }
             Some((bytes.add(first_at as usize).cast::<A>().read(), bytes.add(second_at as usize).cast::<B>().read()))
+        }
+    }
+}
+
+impl Memory for Cast {
+    #[inline(always)]
+    fn read<T: Copy>(base: *const u8, offset: u32) -> Option<T> {
+        if config!(types.kiocb) == 0 { Untyped::read(base, offset) } else { Typed::read(base, offset) }
+    }
+
+    #[inline(always)]
+    fn read_both<A: Copy, B: Copy>(base: *const u8, first: u32, second: u32) -> Option<(A, B)> {
+        if config!(types.kiocb) == 0 {
+            Untyped::read_both(base, first, second)
+        } else {
+            Typed::read_both(base, first, second)
         }
     }
 }

@@ -24,6 +24,8 @@ pub mod map {
     pub const FSTYPES: &str = "FSTYPES";
     /// Devices to measure, as the kernel's `dev_t`, a set.
     pub const DEVICES: &str = "DEVICES";
+    /// One element, `u32`: see [`crate::timing::SAMPLED`].
+    pub const TIMED_BELOW: &str = "TIMED_BELOW";
     /// One element of [`crate::TEXT_CHUNK_BYTES`]: kernel text read by `READ_TEXT`.
     pub const TEXT: &str = "TEXT";
     /// Ring of [`crate::Event`].

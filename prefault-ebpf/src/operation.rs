@@ -1,20 +1,17 @@
 //! Probe bodies of the prefault and the copy: begin and end, on whichever point they were attached to.
 
-use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_ktime_get_ns};
 use prefault_ebpf::{CopyLedger, EventKind, Latency, Loss, PrefaultLedger, bucket_of};
 
 use crate::{
+    clock,
     context::{Frame, Pending, TaskContext, frame_at, frame_flag},
     events,
     filters::measures_task,
     loss::{add, lose},
     maps::{LEDGERS, config},
-    memory::{Memory, Untyped, faults_of},
+    memory::{Cast, Memory, Untyped, cast, faults_of},
     tasks::{CONTEXTS, current_task},
 };
-
-/// Bytes of `struct iov_iter` that hold its type and count in every version.
-const ITER_BYTES: usize = 32;
 
 /// The prefault or the copy is called with `asked` bytes of `iter`.
 #[inline(always)]
@@ -31,17 +28,19 @@ pub fn begin(operation: Pending, asked: u64, iter: u64) {
     if operation == Pending::Prefault {
         (context.min_flt, context.maj_flt) = faults_of(task);
     }
-    // SAFETY: the helper has no preconditions. The clock is read last, so that our own work is not measured.
-    context.start_ns = unsafe { bpf_ktime_get_ns() };
+    // The clock is read last, so that our own work is not measured.
+    if clock::is_timed(frame) {
+        context.start_ns = clock::now();
+    }
 }
 
 /// The prefault returned `result`.
 #[inline(always)]
 pub fn end_prefault(result: u64) {
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let early = clock::early();
     let task = current_task();
     let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault) else { return };
+    let now = clock::end_of(frame, early);
     frame.prefaults += 1;
     frame.flags |= frame_flag::PREFAULTED;
     let unfaulted = unfaulted_bytes(context, result);
@@ -76,9 +75,9 @@ fn unfaulted_bytes(context: &mut TaskContext, result: u64) -> u64 {
 /// The copy returned `copied` bytes.
 #[inline(always)]
 pub fn end_copy(copied: u64) {
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let early = clock::early();
     let Some((context, frame)) = returning(CONTEXTS.get(current_task()), Pending::Copy) else { return };
+    let now = clock::end_of(frame, early);
     frame.copies += 1;
     if frame.flags & frame_flag::COPIED == 0 {
         frame.flags |= frame_flag::COPIED;
@@ -147,17 +146,10 @@ pub fn lose_pending(context: &mut TaskContext) {
 /// Remembers whether the write comes from user memory, and how much was left of it at the first operation.
 #[inline(always)]
 fn learn_source(frame: &mut Frame, iter: u64) {
-    // SAFETY: the helper checks the address.
-    let Ok(iter) = (unsafe { bpf_probe_read_kernel(iter as *const [u64; ITER_BYTES / 8]) }) else { return };
-    let bytes = iter.as_ptr().cast::<u8>();
-    // SAFETY: both members lie in the first 32 bytes in every version; the verifier refuses to read beyond what was read.
-    let (kind, count) = unsafe {
-        (
-            u32::from(*bytes.add(config!(offsets.iter_type) as usize)),
-            bytes.add(config!(offsets.iter_count) as usize).cast::<u64>().read(),
-        )
-    };
-    let is_user = config!(user_iter_types) >> (kind & !config!(iter_type_ignored) & 31) & 1 == 1;
+    let iter = cast(iter as *const u8, config!(types.iov_iter));
+    let (at_kind, at_count) = (config!(offsets.iter_type), config!(offsets.iter_count));
+    let Some((kind, count)) = Cast::read_both::<u8, u64>(iter, at_kind, at_count) else { return };
+    let is_user = config!(user_iter_types) >> (u32::from(kind) & !config!(iter_type_ignored) & 31) & 1 == 1;
     frame.iter_count = count;
     frame.flags |= frame_flag::SOURCE_KNOWN | if is_user { 0 } else { frame_flag::FROM_KERNEL };
 }
@@ -191,7 +183,7 @@ fn count_prefault(
         }
         if frame.flags & frame_flag::FROM_KERNEL != 0 {
             add(&raw mut (*ledger).kernel_calls, 1);
-        } else {
+        } else if clock::is_timed(frame) {
             count_latency(&raw mut (*ledger).latency, now.saturating_sub(context.start_ns));
         }
     }
@@ -210,7 +202,7 @@ fn count_copy(ledger: *mut CopyLedger, context: &TaskContext, frame: &Frame, cop
         if frame.flags & frame_flag::FROM_KERNEL != 0 {
             add(&raw mut (*ledger).kernel_calls, 1);
             add(&raw mut (*ledger).kernel_bytes, copied);
-        } else {
+        } else if clock::is_timed(frame) {
             count_latency(&raw mut (*ledger).latency, now.saturating_sub(context.start_ns));
         }
     }

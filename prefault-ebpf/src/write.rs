@@ -1,11 +1,13 @@
 //! Probe bodies of write paths: entry and return, with the frames of the task between them.
 
-use aya_ebpf::{EbpfContext, helpers::generated::bpf_ktime_get_ns};
+use aya_ebpf::EbpfContext;
 use prefault_ebpf::{
-    COOKIE_COPIES, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss, MAX_PATHS, OTHER_SLOT, PathLedger, WriteLedger, bucket_of,
+    COOKIE_COPIES, COOKIE_FILE, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss, MAX_PATHS, OTHER_SLOT, PathLedger,
+    WriteLedger, bucket_of,
 };
 
 use crate::{
+    clock,
     context::{Frame, MAX_DEPTH, TaskContext, frame_at, frame_flag},
     filters::measures_task,
     loss::{add_preemptible, lose},
@@ -46,7 +48,7 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
     // goes through it too, and is a buffered write only if a copying path runs after all.
     let mut flags = if copies {
         frame_flag::COPIES | frame_flag::BUFFERED
-    } else if is_direct::<M>(arguments.0) {
+    } else if cookie & COOKIE_FILE == 0 && is_direct::<M>(arguments.0) {
         0
     } else {
         frame_flag::BUFFERED
@@ -61,6 +63,7 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
         }
         None => lose(Loss::NoFilesystem, 1),
     }
+    flags |= clock::choose();
     if depth > 0 {
         let outer = frame_at(context, depth - 1);
         // SAFETY: frames below `depth` are initialised.
@@ -68,6 +71,8 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
             if (*outer).inode == inode {
                 flags |= frame_flag::INNER;
                 (*outer).flags |= flags & frame_flag::BUFFERED;
+                // A write is timed whole.
+                flags = flags & !frame_flag::TIMED | (*outer).flags & frame_flag::TIMED;
             }
         }
     }
@@ -95,7 +100,9 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
             inner_writes: 0,
         };
         (*context).depth = depth + 1;
-        (*frame).start_ns = bpf_ktime_get_ns();
+        if clock::is_timed(&*frame) {
+            (*frame).start_ns = clock::now();
+        }
     }
 }
 
@@ -138,8 +145,7 @@ unsafe fn lose_frame(frame: *mut Frame) {
 /// A write path returns `result`: pops its frame and counts the write.
 #[inline(always)]
 pub fn leave(cookie: u64, result: i64) {
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let early = clock::early();
     let task = current_task();
     let context = CONTEXTS.get(task);
     if context.is_null() {
@@ -150,7 +156,7 @@ pub fn leave(cookie: u64, result: i64) {
     }
     match pop(context, cookie) {
         // SAFETY: the frame is in this task's context and was initialised by `enter`.
-        Some(frame) => count(context, unsafe { &mut *frame }, result, now),
+        Some(frame) => count(context, unsafe { &mut *frame }, result, early),
         None if cookie & COOKIE_COPIES != 0 => take_in_unseen(context, result),
         None => {}
     }
@@ -159,7 +165,8 @@ pub fn leave(cookie: u64, result: i64) {
 
 /// Counts a write path's call, and the write if it is a whole one.
 #[inline(always)]
-fn count(context: *mut TaskContext, frame: &mut Frame, result: i64, now: u64) {
+fn count(context: *mut TaskContext, frame: &mut Frame, result: i64, early: u64) {
+    let now = clock::end_of(frame, early);
     if frame.flags & frame_flag::FILTERED != 0 {
         return;
     }
@@ -295,6 +302,9 @@ fn count_write(write: *mut WriteLedger, frame: &Frame, bytes: u64, failed: bool,
         }
         if frame.flags & frame_flag::FROM_KERNEL != 0 {
             add_preemptible(&raw mut (*write).kernel_calls, 1);
+            return;
+        }
+        if !clock::is_timed(frame) {
             return;
         }
         let ns = now.saturating_sub(frame.start_ns);

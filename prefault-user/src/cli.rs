@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::probe::plan::Wish;
 
 use crate::cli_export::ExportArgs;
 
@@ -79,12 +81,47 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "N", default_value_t = prefault_ebpf::DEFAULT_SLOTS,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(prefault_ebpf::MAX_SLOTS)))]
     pub slots: u32,
+    /// Time only one write in N, chosen at random, with its prefaults and copies; all are counted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub sample: Option<u32>,
+    /// Time nothing, only count
+    #[arg(long, conflicts_with = "sample")]
+    pub no_latency: bool,
+    /// How the kernel is probed: auto (the cheapest way that is exact), fentry, optimised (kprobes that become jumps), or
+    /// trap (kprobes that stay breakpoints)
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
+    pub mechanism: Mechanism,
     /// Which writes.
     #[command(flatten)]
     pub filters: FilterArgs,
     /// Measure while this command runs, and return its exit code
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
+}
+
+/// How the kernel is probed, where there is a choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mechanism {
+    /// The cheapest way that is exact on this kernel
+    #[default]
+    Auto,
+    /// Entries and returns of the kernel's own write paths by fentry and fexit
+    Fentry,
+    /// Everything by kprobes, placed so that the kernel can make jumps of them
+    Optimised,
+    /// Everything by kprobes on the very instructions, which stay breakpoints
+    Trap,
+}
+
+impl From<Mechanism> for Wish {
+    fn from(mechanism: Mechanism) -> Self {
+        match mechanism {
+            Mechanism::Auto => Self::Auto,
+            Mechanism::Fentry => Self::Fentry,
+            Mechanism::Optimised => Self::Optimised,
+            Mechanism::Trap => Self::Trap,
+        }
+    }
 }
 
 /// Which writes are measured; a write has to match every kind that is given, and one of its values.
@@ -123,6 +160,9 @@ pub struct DoctorArgs {
     /// Only look, attach nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// How the kernel is to be probed, as for measuring
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
+    pub mechanism: Mechanism,
     /// Filesystems to be counted on their own, for the memory that takes
     #[arg(long, value_name = "N", default_value_t = prefault_ebpf::DEFAULT_SLOTS,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(prefault_ebpf::MAX_SLOTS)))]
@@ -142,6 +182,9 @@ pub struct SelftestArgs {
     /// Seed of the random writes
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
+    /// How the kernel is probed, as for measuring
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
+    pub mechanism: Mechanism,
     /// Folders to write to; network mounts only if named [default: one on each local filesystem that can be written to]
     #[arg(value_name = "DIR")]
     pub folders: Vec<PathBuf>,

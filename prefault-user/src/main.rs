@@ -16,7 +16,9 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("prefault: {}", one_line(&format!("{error:#}")));
+            let error = format!("{error:#}");
+            log::info!("{error}");
+            eprintln!("prefault: {}", one_line(&error));
             ExitCode::from(ERROR)
         }
     }

@@ -7,7 +7,7 @@ mod golden;
 #[path = "output/snapshots.rs"]
 mod snapshots;
 
-use prefault_user::data::{Interval, Report};
+use prefault_user::data::{Interval, Report, Timing};
 use prefault_user::output::{event, json, report, table};
 use table::{Layout, Scale};
 
@@ -21,13 +21,20 @@ fn eager_report() -> Report {
     let mut interval = interval_of_all();
     interval.filesystems.truncate(1);
     interval.loss = Default::default();
-    Report { kernel: "6.12.38+deb13-amd64".to_owned(), interval, sites: snapshots::sites(), events: Vec::new() }
+    Report {
+        kernel: "6.12.38+deb13-amd64".to_owned(),
+        interval,
+        timing: Timing::All,
+        sites: snapshots::sites(),
+        events: Vec::new(),
+    }
 }
 
 fn report_of_all() -> Report {
     Report {
         kernel: "6.18.0-1-amd64".to_owned(),
         interval: interval_of_all(),
+        timing: Timing::All,
         sites: snapshots::sites(),
         events: snapshots::events(),
     }
@@ -35,7 +42,7 @@ fn report_of_all() -> Report {
 
 fn idle_report() -> Report {
     let interval = Interval::between(&snapshots::end(), &snapshots::end(), &snapshots::PATH_NAMES).expect("in order");
-    Report { kernel: "6.1.0-37-amd64".to_owned(), interval, sites: Vec::new(), events: Vec::new() }
+    Report { kernel: "6.1.0-37-amd64".to_owned(), interval, timing: Timing::All, sites: Vec::new(), events: Vec::new() }
 }
 
 #[test]
@@ -87,6 +94,14 @@ fn the_live_table_of_three_intervals() {
         text.push_str(&layout.rows(&interval));
     }
     check("live.txt", &text);
+}
+
+#[test]
+fn the_report_says_which_writes_were_timed() {
+    let sampled = Report { timing: Timing::OneIn(1000), ..eager_report() };
+    assert!(report::report(&sampled).contains("One write in 1,000 was timed, chosen at random; all are counted."));
+    let untimed = report::report(&Report { timing: Timing::None, ..eager_report() });
+    assert!(untimed.contains("No write was timed; all are counted.") && !untimed.contains("p99"), "{untimed}");
 }
 
 #[test]

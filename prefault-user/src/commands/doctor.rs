@@ -16,7 +16,7 @@ use crate::{
         plan::Plan,
         session::{Options, Session},
     },
-    sites::Sites,
+    sites::{Placing, Sites},
 };
 
 /// Prints the diagnosis; the exit code is 1 if the main job cannot run.
@@ -73,7 +73,7 @@ struct Tried {
 
 /// The plan after it was tried, which attaches and detaches everything.
 fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
-    let (kernel, plan) = prepare::plan()?;
+    let (kernel, plan) = prepare::plan(args.mechanism.into())?;
     if args.dry_run {
         return Ok(Tried { kernel, plan, map_bytes: None });
     }
@@ -84,7 +84,7 @@ fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
 
 /// The facts that decide on this kernel.
 fn frozen(kernel: &Kernel) -> Result<Frozen> {
-    let sites = Sites::find(kernel)?;
+    let sites = Sites::find(kernel, Placing::default())?;
     let named = |address, with_text| Function { address, with_text };
     let mut functions: Vec<Function> = sites.targets.iter().map(|target| named(target.address, true)).collect();
     functions.extend(sites.sites.iter().map(|site| named(site.call.caller_address, true)));

@@ -19,7 +19,7 @@ use super::{modules::ModuleWatch, prepare};
 use crate::{
     data::{EventRecord, Filesystem, Snapshot},
     probe::{
-        plan::Plan,
+        plan::{Plan, Wish},
         session::{Options, Session},
     },
 };
@@ -41,6 +41,8 @@ pub struct Live {
     kernel: String,
     session: Session,
     modules: ModuleWatch,
+    /// How points in modules that come are made.
+    wish: Wish,
     path_names: Vec<String>,
     ring: AsyncFd<RingBuf<MapData>>,
     /// There may be more events in the ring than were taken.
@@ -62,7 +64,7 @@ impl Live {
         prepare::check()?;
         // Before the facts are read: a module that comes in between is then found twice, not missed.
         let modules = ModuleWatch::begin(Path::new(MODULES)).with_context(|| format!("failed to read {MODULES}"))?;
-        let (kernel, plan) = prepare::plan()?;
+        let (kernel, plan) = prepare::plan(options.wish)?;
         let begun = Instant::now();
         let mut session = Session::start(plan, options).map_err(prepare::explain)?;
         log::info!("loaded and attached in {:?}", begun.elapsed());
@@ -72,6 +74,7 @@ impl Live {
         Ok(Self {
             kernel,
             modules,
+            wish: options.wish,
             path_names: session.plan().path_names(),
             ring,
             more_events: false,
@@ -145,7 +148,7 @@ impl Live {
             self.session.forget(module);
         }
         if !changes.loaded.is_empty() {
-            self.session.extend(prepare::plan_for_modules(&changes.loaded)?)?;
+            self.session.extend(prepare::plan_for_modules(&changes.loaded, self.wish)?)?;
             self.path_names = self.session.plan().path_names();
         }
         Ok(())

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     cli::MeasureArgs,
-    data::{EventRecord, Interval, Report, Snapshot},
+    data::{EventRecord, Interval, Report, Snapshot, Timing},
     output::{event, json, report, table},
     probe::session::Options,
 };
@@ -62,6 +62,8 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
         slots: args.slots,
         filters: filters(&args.filters, !args.command.is_empty())?,
         own_cost: args.own_cost,
+        timing: timing(args),
+        wish: args.mechanism.into(),
     };
     let mut measurement = Measurement::begin(Live::begin(&options)?, args)?;
     measurement.greet();
@@ -73,6 +75,10 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
     let exit_code = outcome?;
     last?;
     Ok(exit_code)
+}
+
+fn timing(args: &MeasureArgs) -> Timing {
+    Timing::wished(args.sample, args.no_latency)
 }
 
 /// What ends a measurement from outside.
@@ -121,6 +127,7 @@ struct Measurement {
     /// Tables printed so far.
     tables: u32,
     print_events: bool,
+    timing: Timing,
 }
 
 impl Measurement {
@@ -136,6 +143,7 @@ impl Measurement {
             layout: table::Layout::new(table::Scale::PerSecond),
             tables: 0,
             print_events: args.events,
+            timing: timing(args),
             live,
         })
     }
@@ -220,6 +228,7 @@ impl Measurement {
         let document = Report {
             kernel: self.live.kernel().to_owned(),
             interval: Interval::between(&self.first, &last, self.live.path_names())?,
+            timing: self.timing,
             sites: self.live.plan().site_reports(),
             events: self.events.drain(..).collect(),
         };

@@ -6,7 +6,11 @@ use anyhow::{Context as _, Result, anyhow};
 
 use crate::{
     kernel::Kernel,
-    probe::{environment::obstacles, plan::Plan, text_through_bpf},
+    probe::{
+        environment::obstacles,
+        plan::{Plan, Wish},
+        text_through_bpf,
+    },
     sites::Sites,
 };
 
@@ -17,12 +21,12 @@ pub const ROOT: &str = "/";
 ///
 /// # Errors
 /// What cannot be read, or not be planned for.
-pub fn plan() -> Result<(String, Plan)> {
+pub fn plan(wish: Wish) -> Result<(String, Plan)> {
     let kernel = facts()?;
     let begun = Instant::now();
-    let sites = Sites::find(&kernel)?;
+    let sites = Sites::find(&kernel, wish.placing())?;
     log::info!("found {} call sites in {:?}", sites.sites.len(), begun.elapsed());
-    Ok((kernel.release.clone(), Plan::new(&kernel, sites)?))
+    Ok((kernel.release.clone(), Plan::new(&kernel, sites, wish)?))
 }
 
 /// Looks at the place.
@@ -40,11 +44,11 @@ pub fn check() -> Result<()> {
 ///
 /// # Errors
 /// What cannot be read.
-pub fn plan_for_modules(modules: &[String]) -> Result<Plan> {
+pub fn plan_for_modules(modules: &[String], wish: Wish) -> Result<Plan> {
     let kernel = facts()?;
-    let sites = Sites::find_in_modules(&kernel, modules)?;
+    let sites = Sites::find_in_modules(&kernel, modules, wish.placing())?;
     log::info!("found {} call sites in {}", sites.sites.len(), modules.join(", "));
-    Ok(Plan::new(&kernel, sites)?)
+    Ok(Plan::new(&kernel, sites, wish)?)
 }
 
 /// The facts of the running kernel.

@@ -52,7 +52,7 @@ fn compare_all(args: &SelftestArgs) -> Result<u8> {
         "no folder to write to was found: name one, such as `prefault selftest /var/tmp`"
     );
     prepare::check()?;
-    let (kernel, plan) = prepare::plan()?;
+    let (kernel, plan) = prepare::plan(args.mechanism.into())?;
     let filters = Filters { processes: vec![process::id()], comms: vec![WRITER.to_owned()], ..Filters::default() };
     let session = Session::start(plan, &Options { filters, ..Options::default() }).map_err(prepare::explain)?;
     output.write(&format!(

@@ -2,7 +2,7 @@
 //!
 //! Plain data; `series` makes the filesystems of it, commands the rest.
 
-use super::{FilesystemInterval, LossReport, OwnCost};
+use super::{FilesystemInterval, LossReport, OwnCost, Timing};
 
 /// Everything an exporter shows at one moment.
 #[derive(Clone, Debug)]
@@ -13,6 +13,8 @@ pub struct Exported {
     pub uptime_ns: u64,
     /// When measuring began, in nanoseconds of the Unix clock.
     pub begin_unix_ns: u64,
+    /// Which writes are timed.
+    pub timing: Timing,
     /// The series of filesystems, `other` as the last.
     pub filesystems: Vec<Series>,
     /// Filesystems beyond the limit, counted under `other`.

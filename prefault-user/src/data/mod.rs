@@ -19,7 +19,7 @@ pub use histogram::{Bucket, Histogram};
 pub use interval::{Interval, IntervalError};
 pub use loss::{LossEntry, LossReport};
 pub use own_cost::OwnCost;
-pub use report::{EventRecord, Report, SiteReport};
+pub use report::{EventRecord, Report, SiteReport, Timing};
 pub use security::{Landlock, Security, capability_set};
 pub use series::SeriesTable;
 pub use snapshot::{Filesystem, FilesystemCounters, PathCounters, Snapshot, add_ledger, add_path_ledger, zero_ledger};

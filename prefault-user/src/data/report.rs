@@ -15,10 +15,44 @@ pub struct Report {
     pub kernel: String,
     /// What was counted.
     pub interval: Interval,
+    /// Which of the writes were timed.
+    pub timing: Timing,
     /// Every call site that was found, measured or not.
     pub sites: Vec<SiteReport>,
     /// The single events that were received, in the order of their reception; empty if none were asked for.
     pub events: Vec<EventRecord>,
+}
+
+/// Which writes are timed, with their prefaults and copies. All are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timing {
+    /// Every one.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// One in this many, at least 2, chosen at random.
+    OneIn(u32),
+}
+
+impl Timing {
+    /// What follows from what was typed: one in `sample`, or none at all.
+    pub fn wished(sample: Option<u32>, none: bool) -> Self {
+        match sample {
+            _ if none => Self::None,
+            None | Some(1) => Self::All,
+            Some(n) => Self::OneIn(n),
+        }
+    }
+
+    /// One in how many writes is timed; `None` if none is.
+    pub fn one_in(self) -> Option<u32> {
+        match self {
+            Self::All => Some(1),
+            Self::None => None,
+            Self::OneIn(n) => Some(n),
+        }
+    }
 }
 
 /// One call instruction that was found, and what became of it.

@@ -110,6 +110,22 @@ impl Btf {
         (pointee.kind() == KIND_STRUCT).then(|| pointee.name())
     }
 
+    /// Number of `struct name`, 1 or more.
+    pub fn structure_id(&self, name: &str) -> Option<u32> {
+        self.id_of(KIND_STRUCT, name)
+    }
+
+    /// Number of function `name`, 1 or more.
+    pub fn function_id(&self, name: &str) -> Option<u32> {
+        self.id_of(KIND_FUNC, name)
+    }
+
+    fn id_of(&self, kind: u32, name: &str) -> Option<u32> {
+        let types = self.types.iter().map(|&at| Type { btf: self, at: at as usize });
+        let index = types.into_iter().position(|ty| ty.kind() == kind && ty.name() == name)?;
+        Some(self.first_type + index as u32)
+    }
+
     /// Whether function `name` is described, in this object itself.
     pub fn has_function(&self, name: &str) -> bool {
         self.of_kind(KIND_FUNC).any(|ty| ty.name() == name)

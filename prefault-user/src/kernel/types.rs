@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use prefault_ebpf::Offsets;
+use prefault_ebpf::{Offsets, TypeIds};
 use serde::{Deserialize, Serialize};
 
 use super::{FactsError, btf::Btf};
@@ -19,6 +19,11 @@ pub trait Types {
     fn member_offset(&self, structure: &str, member: &str) -> Option<u32>;
     /// Value of an enumerator, `None` if this kernel has no such enumerator.
     fn enumerator(&self, name: &str) -> Option<u32>;
+    /// Number of the structure in the BTF that the running kernel knows itself by; `None` if it has no such structure, or
+    /// is not the running one.
+    fn structure_id(&self, structure: &str) -> Option<u32>;
+    /// Likewise, of the function.
+    fn function_id(&self, function: &str) -> Option<u32>;
     /// What is known of the first parameter of `function` in `module` (`None`: the kernel).
     fn first_parameter(&self, function: &str, module: Option<&str>) -> Parameter;
 }
@@ -76,6 +81,14 @@ impl Types for BtfTypes {
         self.kernel.enumerator(name)
     }
 
+    fn structure_id(&self, structure: &str) -> Option<u32> {
+        self.kernel.structure_id(structure)
+    }
+
+    fn function_id(&self, function: &str) -> Option<u32> {
+        self.kernel.function_id(function)
+    }
+
     fn first_parameter(&self, function: &str, module: Option<&str>) -> Parameter {
         let btf = match module {
             None => Some(Arc::clone(&self.kernel)),
@@ -114,6 +127,16 @@ impl Types for SavedTypes {
 
     fn enumerator(&self, name: &str) -> Option<u32> {
         self.enumerators.get(name).copied()
+    }
+
+    // Numbers mean something to the running kernel only.
+
+    fn structure_id(&self, _structure: &str) -> Option<u32> {
+        None
+    }
+
+    fn function_id(&self, _function: &str) -> Option<u32> {
+        None
     }
 
     fn first_parameter(&self, function: &str, module: Option<&str>) -> Parameter {
@@ -161,6 +184,15 @@ pub fn offsets_of(types: &dyn Types) -> Result<Offsets, String> {
         *slot(&mut offsets) = offset.ok_or_else(|| format!("{structure}.{}", names[0]))?;
     }
     Ok(offsets)
+}
+
+/// The kernel function that gives a pointer a type, since 6.2 (a35b9af4ec2c "bpf: Add a kfunc for generic type cast").
+const CAST: &str = "bpf_rdonly_cast";
+
+/// The number of the function that gives pointers types, and those types; `None` where the kernel has none.
+pub fn cast_of(types: &dyn Types) -> Option<(u32, TypeIds)> {
+    let id = |name| types.structure_id(name);
+    Some((types.function_id(CAST)?, TypeIds { kiocb: id("kiocb")?, file: id("file")?, iov_iter: id("iov_iter")? }))
 }
 
 #[cfg(test)]

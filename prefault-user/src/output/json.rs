@@ -23,6 +23,7 @@ pub fn document(report: &Report) -> serde_json::Result<String> {
 struct Document<'a> {
     kernel: &'a str,
     duration_ns: u64,
+    timed_one_in: Option<u32>,
     filesystems: Vec<Filesystem<'a>>,
     sites: Vec<Site<'a>>,
     #[serde(serialize_with = "loss")]
@@ -139,6 +140,7 @@ impl<'a> From<&'a Report> for Document<'a> {
         Self {
             kernel: &report.kernel,
             duration_ns: report.interval.duration_ns,
+            timed_one_in: report.timing.one_in(),
             filesystems: report.interval.filesystems.iter().map(Filesystem::from).collect(),
             sites: report.sites.iter().map(Site::from).collect(),
             loss: &report.interval.loss,

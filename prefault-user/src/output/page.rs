@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::units;
-use crate::data::{Exported, Series};
+use crate::data::{Exported, Series, Timing};
 
 const STYLE: &str = "\
 :root { color-scheme: light dark; --line: #8885; --quiet: #767676; }
@@ -56,6 +56,11 @@ fn measuring(page: &mut String, exported: &Exported) {
         let counts: Vec<String> = measured.chain(not_measured).collect();
         let counts = if counts.is_empty() { "none found".to_owned() } else { counts.join(", ") };
         entry(page, &format!("Calls of the {operation}"), &counts);
+    }
+    match exported.timing {
+        Timing::All => {}
+        Timing::None => entry(page, "Timed", "nothing"),
+        Timing::OneIn(n) => entry(page, "Timed", &format!("one write in {}", units::count(u64::from(n)))),
     }
     if let Some(cost) = exported.own_cost
         && let Some(share) = cost.share_of_cpu(exported.uptime_ns)

@@ -1,6 +1,6 @@
 //! The text at the end of a measurement: table, verdict and histograms of each filesystem, sites, losses.
 
-use crate::data::{FilesystemInterval, Interval, LossReport, PathStats, Report, SiteReport};
+use crate::data::{FilesystemInterval, Interval, LossReport, PathStats, Report, SiteReport, Timing};
 
 use super::table::{self, Scale};
 use super::{histogram, sentence, units};
@@ -20,11 +20,11 @@ pub fn report(report: &Report) -> String {
     if interval.active().next().is_some() {
         text.push('\n');
         text.push_str(table::LEGEND);
-        text.push_str("All times include the probes' own.\n");
+        text.push_str(&timed(report.timing));
     }
     for filesystem in interval.active() {
         text.push('\n');
-        text.push_str(&section(filesystem));
+        text.push_str(&section(filesystem, report.timing));
     }
     text.push('\n');
     text.push_str(&sites(&report.sites));
@@ -54,7 +54,19 @@ pub fn loss(loss: &LossReport) -> String {
     "loss:\n".to_owned() + &lines.collect::<String>()
 }
 
-fn section(filesystem: &FilesystemInterval) -> String {
+/// What the times are of.
+fn timed(timing: Timing) -> String {
+    match timing {
+        Timing::All => "All times include the probes' own.\n".to_owned(),
+        Timing::None => "No write was timed; all are counted.\n".to_owned(),
+        Timing::OneIn(n) => format!(
+            "One write in {} was timed, chosen at random; all are counted. Times include the probes' own.\n",
+            units::count(n.into())
+        ),
+    }
+}
+
+fn section(filesystem: &FilesystemInterval, timing: Timing) -> String {
     let identity = &filesystem.identity;
     let mut text = units::printable(&identity.fstype);
     if identity.device != identity.fstype && identity.device != "-" {
@@ -66,6 +78,9 @@ fn section(filesystem: &FilesystemInterval) -> String {
     text.push('\n');
     text.push_str(&paths(filesystem));
     text.push_str(&indented(&wrapped(&sentence::verdict(filesystem), TEXT_WIDTH - 2)));
+    if timing == Timing::None {
+        return text;
+    }
     for (name, latency) in [
         ("write", &filesystem.write.latency),
         ("prefault", &filesystem.prefault.latency),

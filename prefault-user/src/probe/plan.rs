@@ -8,9 +8,9 @@ use crate::{
     data::SiteReport,
     kernel::{
         Kernel,
-        types::{Types, USER_ITER_TYPES, offsets_of},
+        types::{Types, USER_ITER_TYPES, cast_of, offsets_of},
     },
-    sites::{NoPath, Operation, Path, Site, Sites, Target},
+    sites::{NoPath, Operation, Path, Placing, Site, Sites, Target},
 };
 
 /// What to attach.
@@ -18,6 +18,8 @@ use crate::{
 pub struct Plan {
     /// Constants for the programs.
     pub config: Config,
+    /// BTF number of the kernel function that gives pointers types, if there is one.
+    pub cast: Option<u32>,
     /// Write paths.
     pub paths: Vec<PlannedPath>,
     /// Call sites.
@@ -28,6 +30,30 @@ pub struct Plan {
     pub unread: Vec<(u64, u64)>,
     /// Kernel code is preempted, so that fentry and fexit would miss calls.
     pub preemptible: bool,
+    /// Paths of the kernel are probed by fentry and fexit.
+    trampolines: bool,
+}
+
+/// How points are wished to be made, where there is a choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    /// Whatever is exact, and of that the cheapest.
+    #[default]
+    Auto,
+    /// Paths of the kernel by fentry and fexit; an error where these would miss calls.
+    Fentry,
+    /// Everything by kprobes, where the kernel can make jumps of them.
+    Optimised,
+    /// Everything by kprobes on the very instructions, which stay breakpoints.
+    Trap,
+}
+
+impl Wish {
+    /// Where the points are put.
+    #[must_use]
+    pub fn placing(self) -> Placing {
+        if self == Self::Trap { Placing::Exact } else { Placing::Optimisable }
+    }
 }
 
 /// A write path and how its entry and return are probed.
@@ -119,25 +145,39 @@ pub enum PlanError {
         "the BTF of this kernel does not say which iov_iter types are user memory: please report the kernel's release"
     )]
     NoIterTypes,
+    /// fentry was asked for where it is not exact.
+    #[error(
+        "--mechanism fentry would miss calls: this kernel preempts kernel code, and skips a program that another task of \
+         the same processor is in; use auto"
+    )]
+    Preemptible,
 }
 
 impl Plan {
-    /// Plans for `kernel`, whose call sites are `sites`.
+    /// Plans for `kernel`, whose call sites are `sites`, placed as `wish` says.
     ///
     /// # Errors
-    /// [`PlanError`] if the programs could not interpret what they read on this kernel.
-    pub fn new(kernel: &Kernel, sites: Sites) -> Result<Self, PlanError> {
-        let config = config_of(kernel.types.as_ref(), &sites.targets)?;
+    /// [`PlanError`] if the programs could not interpret what they read on this kernel, or the wish cannot be fulfilled.
+    pub fn new(kernel: &Kernel, sites: Sites, wish: Wish) -> Result<Self, PlanError> {
+        let mut config = config_of(kernel.types.as_ref(), &sites.targets)?;
+        let cast = cast_of(kernel.types.as_ref());
+        config.types = cast.map_or_else(Default::default, |(_, types)| types);
         let preemptible = kernel.preemptible;
+        let trampolines = match wish {
+            Wish::Fentry if preemptible => return Err(PlanError::Preemptible),
+            Wish::Auto | Wish::Fentry => !preemptible,
+            Wish::Optimised | Wish::Trap => false,
+        };
         let targets: Vec<PlannedTarget> = sites.targets.into_iter().map(plan_target).collect();
         let paths: Vec<PlannedPath> =
-            sites.paths.into_iter().enumerate().map(|(number, path)| plan_path(number, path, preemptible)).collect();
+            sites.paths.into_iter().enumerate().map(|(number, path)| plan_path(number, path, trampolines)).collect();
         let sites_planned = sites
             .sites
             .into_iter()
             .map(|site| PlannedSite { mechanism: plan_site(&site, &paths, &targets), site })
             .collect();
-        Ok(Self { config, paths, sites: sites_planned, targets, unread: sites.unread, preemptible })
+        let cast = cast.map(|(function, _)| function);
+        Ok(Self { config, cast, paths, sites: sites_planned, targets, unread: sites.unread, preemptible, trampolines })
     }
 
     /// Takes in what was found in modules that were loaded later. A path that is there again keeps its number.
@@ -151,12 +191,12 @@ impl Plan {
                 Some(number) => {
                     // A path that is probed stays as it is: it has only been met again.
                     if self.paths[number].mechanism.is_err() {
-                        self.paths[number] = plan_path(number, planned.path, self.preemptible);
+                        self.paths[number] = plan_path(number, planned.path, self.trampolines);
                     }
                     number
                 }
                 None => {
-                    self.paths.push(plan_path(self.paths.len(), planned.path, self.preemptible));
+                    self.paths.push(plan_path(self.paths.len(), planned.path, self.trampolines));
                     self.paths.len() - 1
                 }
             };
@@ -220,12 +260,12 @@ fn plan_target(target: Target) -> PlannedTarget {
     PlannedTarget { traceable: target.traceable == Some(true), target }
 }
 
-fn plan_path(number: usize, path: Path, preemptible: bool) -> PlannedPath {
+fn plan_path(number: usize, path: Path, trampolines: bool) -> PlannedPath {
     let mechanism = if number >= MAX_PATHS as usize {
         Err(Refusal::TooManyPaths)
     } else if path.traceable == Some(false) {
         Err(Refusal::NotTraceable(path.function.clone()))
-    } else if path.in_kernel_btf && !preemptible {
+    } else if path.in_kernel_btf && trampolines {
         Ok(Mechanism::Trampoline)
     } else {
         Ok(without_trampoline(&path))

@@ -7,21 +7,24 @@ use std::{fs, os::fd::OwnedFd};
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
-use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, N_LOSSES, OTHER_SLOT, map};
+use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, N_LOSSES, OTHER_SLOT, map, timing};
 
 use super::{
     attaching::Attaching,
     filters::Filters,
     object::{Object, object},
-    plan::Plan,
+    plan::{Plan, Wish},
     pods::{PodConfig, PodLedger, PodLosses, PodPathLedger, PodSlotInfo},
     stats,
 };
 use crate::{
-    data::{Filesystem, FilesystemCounters, OwnCost, PathCounters, Snapshot, add_ledger, add_path_ledger, zero_ledger},
+    data::{
+        Filesystem, FilesystemCounters, OwnCost, PathCounters, Snapshot, Timing, add_ledger, add_path_ledger,
+        zero_ledger,
+    },
     sites::Operation,
 };
 
@@ -41,11 +44,23 @@ pub struct Options {
     pub filters: Filters,
     /// Whether what measuring takes is measured too.
     pub own_cost: bool,
+    /// Which writes are timed.
+    pub timing: Timing,
+    /// How the kernel is probed; the plan is made so.
+    pub wish: Wish,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { verbose: false, events: false, slots: DEFAULT_SLOTS, filters: Filters::default(), own_cost: false }
+        Self {
+            verbose: false,
+            events: false,
+            slots: DEFAULT_SLOTS,
+            filters: Filters::default(),
+            own_cost: false,
+            timing: Timing::All,
+            wish: Wish::Auto,
+        }
     }
 }
 
@@ -71,6 +86,10 @@ impl Session {
         let object = object()?;
         let mut bpf = load(object, &plan, options).context("failed to load the BPF programs")?;
         options.filters.fill(&mut bpf)?;
+        if let Timing::OneIn(n) = options.timing {
+            let map = bpf.map_mut(map::TIMED_BELOW).ok_or_else(|| anyhow!("no map {}", map::TIMED_BELOW))?;
+            Array::try_from(map)?.set(0, timed_below(n), 0)?;
+        }
         let mut session = Self {
             ledgers: PerCpuArray::try_from(take(&mut bpf, map::LEDGERS)?)?,
             path_ledgers: PerCpuArray::try_from(take(&mut bpf, map::PATH_LEDGERS)?)?,
@@ -226,7 +245,7 @@ impl Session {
 }
 
 fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
-    let Options { verbose, events, slots, ref filters, own_cost: _ } = *options;
+    let Options { verbose, events, slots, ref filters, own_cost: _, timing, wish: _ } = *options;
     let log_level: u8 = if verbose { log::Level::Info as u8 } else { 0 };
     // The verifier's log is pages long, and writing it slows the load down.
     let verifier_log = if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::DISABLE };
@@ -234,6 +253,11 @@ fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
     config.0.events = u32::from(events);
     config.0.slots = slots;
     filters.configure(&mut config.0);
+    config.0.timing = match timing {
+        Timing::All => timing::ALL,
+        Timing::None => timing::NONE,
+        Timing::OneIn(_) => timing::SAMPLED,
+    };
     Ok(EbpfLoader::new()
         .allow_unsupported_maps()
         .verifier_log_level(verifier_log)
@@ -247,7 +271,12 @@ fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
         .map_max_entries(map::SLOT_INFO, slots)
         .override_global(CONFIG, &config, true)
         .override_global(LOG_LEVEL, &log_level, !object.is_basic)
-        .load(object.bytes)?)
+        .load(&object.with_cast(plan.cast))?)
+}
+
+/// Of the random numbers of 32 bits those below this are one in `n`, to one part in 2^32 / n.
+fn timed_below(n: u32) -> u32 {
+    ((1_u64 << 32) / u64::from(n.max(2))) as u32
 }
 
 fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {

@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, ops::Range};
 
 use super::{
+    Placing,
     instructions::{Around, Exit, InstructionSet},
     x86_64::X86_64,
 };
@@ -18,13 +19,14 @@ pub struct Body<'a> {
     name: &'a str,
     range: Range<u64>,
     text: Vec<u8>,
+    placing: Placing,
     /// Where jumps in it go, and in the part that was split off from it.
     jumps: Vec<u64>,
 }
 
 impl<'a> Body<'a> {
     /// Reads the function at `address`. `None` if its text cannot be read.
-    pub fn read(kernel: &'a Kernel, address: u64) -> Option<Self> {
+    pub fn read(kernel: &'a Kernel, address: u64, placing: Placing) -> Option<Self> {
         let (function, range) = kernel.symbols.containing(address)?;
         let text = text_of(kernel, address)?;
         let mut jumps = X86_64::jumps(&text, range.start);
@@ -35,7 +37,7 @@ impl<'a> Body<'a> {
         for part in parts {
             jumps.extend(X86_64::jumps(&text_of(kernel, part)?, part));
         }
-        Some(Self { kernel, name: function.name, range, text, jumps })
+        Some(Self { kernel, name: function.name, range, text, placing, jumps })
     }
 
     /// Addresses to probe the returns at. `None` if it also leaves in a way that cannot be probed: by a jump to another
@@ -54,7 +56,10 @@ impl<'a> Body<'a> {
                 return None;
             }
         }
-        let places = exits.iter().map(|exit| place(exit, self.range.start, &self.jumps));
+        let places = exits.iter().map(|exit| match self.placing {
+            Placing::Optimisable => place(exit, self.range.start, &self.jumps),
+            Placing::Exact => self.range.start + exit.offset as u64,
+        });
         (!exits.is_empty()).then(|| places.collect())
     }
 
@@ -68,8 +73,11 @@ impl<'a> Body<'a> {
         (!self.jumps.contains(&place)).then_some(place)
     }
 
-    /// Where the call at `call` is best probed, and where arguments number `arguments` are there.
+    /// Where the call at `call` is best probed, and where arguments number `arguments` are there; `None` if at the call.
     pub fn around(&self, call: u64, arguments: [u8; 2]) -> Option<Around> {
+        if self.placing == Placing::Exact {
+            return None;
+        }
         X86_64::around(&self.text, self.range.start, call, arguments, &self.jumps)
     }
 

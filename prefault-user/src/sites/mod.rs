@@ -36,6 +36,16 @@ impl fmt::Display for Operation {
     }
 }
 
+/// Where the points of a site and of a path's returns are put.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placing {
+    /// Where the kernel can make a jump of the breakpoint, if there is such a place.
+    #[default]
+    Optimisable,
+    /// On the call, behind it, and on the instruction that returns.
+    Exact,
+}
+
 /// How a version of a measured function is called and what it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature {
@@ -148,8 +158,8 @@ impl Sites {
     ///
     /// # Errors
     /// [`SitesError`] if a measured function or every call of it is missing.
-    pub fn find(kernel: &Kernel) -> Result<Self, SitesError> {
-        let found = Self::find_within(kernel, &kernel.symbols.text())?;
+    pub fn find(kernel: &Kernel, placing: Placing) -> Result<Self, SitesError> {
+        let found = Self::find_within(kernel, &kernel.symbols.text(), placing)?;
         if found.sites.is_empty() {
             let names: Vec<_> = found.targets.iter().map(|target| target.signature.name).collect();
             return Err(SitesError::NoSite { names: names.join(" or ") });
@@ -161,17 +171,17 @@ impl Sites {
     ///
     /// # Errors
     /// As [`Sites::find`], but for the calls.
-    pub fn find_in_modules(kernel: &Kernel, modules: &[String]) -> Result<Self, SitesError> {
+    pub fn find_in_modules(kernel: &Kernel, modules: &[String], placing: Placing) -> Result<Self, SitesError> {
         let ranges: Vec<_> = modules.iter().flat_map(|module| kernel.symbols.text_of(Some(module))).collect();
-        Self::find_within(kernel, &ranges)
+        Self::find_within(kernel, &ranges, placing)
     }
 
-    fn find_within(kernel: &Kernel, ranges: &[Range<u64>]) -> Result<Self, SitesError> {
+    fn find_within(kernel: &Kernel, ranges: &[Range<u64>], placing: Placing) -> Result<Self, SitesError> {
         let targets = targets_of(kernel)?;
         let addresses: Vec<u64> = targets.iter().map(|target| target.address).collect();
         let scanned = scan::scan(kernel, &addresses, ranges);
         let mut found = Self { targets, unread: scanned.unread, ..Self::default() };
-        let resolved = paths::resolve(kernel, &scanned.calls, |call| {
+        let resolved = paths::resolve(kernel, &scanned.calls, placing, |call| {
             found.targets[call.target].signature.operation == Operation::Copy
         });
         found.paths = resolved.paths;
@@ -182,8 +192,9 @@ impl Sites {
             .zip(resolved.of_calls)
             .map(|(call, paths)| {
                 let target = found.targets[call.target];
-                let caller =
-                    callers.entry(call.caller_address).or_insert_with_key(|&caller| Body::read(kernel, caller));
+                let caller = callers
+                    .entry(call.caller_address)
+                    .or_insert_with_key(|&caller| Body::read(kernel, caller, placing));
                 Site { target, around: around(caller.as_ref(), &call, target.signature), call, paths }
             })
             .collect();

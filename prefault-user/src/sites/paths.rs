@@ -9,6 +9,7 @@ use std::ops::Range;
 use serde::Serialize;
 
 use super::{
+    Placing,
     ends::Body,
     scan::{self, Call},
 };
@@ -95,12 +96,12 @@ pub struct Resolved {
 }
 
 /// Finds the write paths of `calls`; `is_copy` tells which of them copy.
-pub fn resolve(kernel: &Kernel, calls: &[Call], is_copy: impl Fn(&Call) -> bool) -> Resolved {
+pub fn resolve(kernel: &Kernel, calls: &[Call], placing: Placing, is_copy: impl Fn(&Call) -> bool) -> Resolved {
     let mut resolved = Resolved { paths: Vec::new(), of_calls: Vec::new() };
     for call in calls {
         let copies = is_copy(call);
         let paths = functions_of(kernel, call).map(|functions| {
-            functions.into_iter().map(|function| resolved.path_number(kernel, &function, copies)).collect()
+            functions.into_iter().map(|function| resolved.path_number(kernel, &function, copies, placing)).collect()
         });
         resolved.of_calls.push(paths);
     }
@@ -116,7 +117,7 @@ struct Function {
 }
 
 impl Resolved {
-    fn path_number(&mut self, kernel: &Kernel, function: &Function, copies: bool) -> usize {
+    fn path_number(&mut self, kernel: &Kernel, function: &Function, copies: bool, placing: Placing) -> usize {
         if let Some(number) = self.paths.iter().position(|path| path.address == function.address) {
             self.paths[number].copies |= copies;
             return number;
@@ -126,7 +127,7 @@ impl Resolved {
             Role::Helper | Role::CalledBy(_) | Role::Unknown => Destination::Kiocb,
         };
         let described = kernel.types.first_parameter(&function.name, None) != Parameter::Unknown;
-        let body = Body::read(kernel, function.address);
+        let body = Body::read(kernel, function.address, placing);
         self.paths.push(Path {
             function: function.name.clone(),
             address: function.address,

@@ -5,8 +5,8 @@ use prefault_user::{
         frozen::{Frozen, Function},
         types::Parameter,
     },
-    probe::plan::{Mechanism, Plan, PlanError, PlannedSite, Refusal},
-    sites::{NoPath, Operation, Site, Sites, SitesError},
+    probe::plan::{Mechanism, Plan, PlanError, PlannedSite, Refusal, Wish},
+    sites::{NoPath, Operation, Placing, Site, Sites, SitesError},
 };
 
 use super::{
@@ -202,19 +202,19 @@ fn what_a_kernel_lacks_is_named() {
     let whole = facts(RELEASE);
     let mut no_copy = whole.clone();
     no_copy.symbols.retain(|line| !line.ends_with(&format!(" {}", COPY)));
-    let error = Sites::find(&thaw(&no_copy)).expect_err("no copy");
+    let error = Sites::find(&thaw(&no_copy), Placing::default()).expect_err("no copy");
     assert!(matches!(error, SitesError::NoTarget { operation: Operation::Copy, .. }), "{error}");
     assert!(error.to_string().contains("copy_folio_from_iter_atomic, copy_page_from_iter_atomic"), "{error}");
 
     let mut no_text = whole.clone();
     no_text.text.clear();
-    let error = Sites::find(&thaw(&no_text)).expect_err("no text");
+    let error = Sites::find(&thaw(&no_text), Placing::default()).expect_err("no text");
     assert!(matches!(error, SitesError::NoSite { .. }), "{error}");
 
     let plan_error = |facts| {
         let kernel = thaw(&facts);
-        let sites = Sites::find(&kernel).expect("there are sites");
-        Plan::new(&kernel, sites).expect_err("a type is missing")
+        let sites = Sites::find(&kernel, Placing::default()).expect("there are sites");
+        Plan::new(&kernel, sites, Wish::Auto).expect_err("a type is missing")
     };
     let mut no_member = whole.clone();
     no_member.types.members.remove("super_block.s_type");

@@ -7,8 +7,8 @@ use prefault_user::{
         Kernel,
         frozen::{Frozen, Piece},
     },
-    probe::plan::Plan,
-    sites::{Site, Sites},
+    probe::plan::{Plan, Wish},
+    sites::{Placing, Site, Sites},
 };
 
 /// `nopl 0(%rax,%rax)`, an ftrace location.
@@ -36,13 +36,14 @@ pub fn thaw(facts: &Frozen) -> Kernel {
 
 /// The sites in it.
 pub fn sites_of(facts: &Frozen) -> Sites {
-    Sites::find(&thaw(facts)).expect("there are sites")
+    Sites::find(&thaw(facts), Placing::default()).expect("there are sites")
 }
 
 /// The plan for it.
 pub fn plan_of(facts: &Frozen) -> Plan {
     let kernel = thaw(facts);
-    Plan::new(&kernel, Sites::find(&kernel).expect("there are sites")).expect("the types are known")
+    Plan::new(&kernel, Sites::find(&kernel, Placing::default()).expect("there are sites"), Wish::Auto)
+        .expect("the types are known")
 }
 
 /// Address of a symbol of the kernel itself.

@@ -33,7 +33,10 @@ run() {
 
 run nothing
 run prefault prefault --output /dev/null --
-run 'prefault, of others' prefault --comm nobody --output /dev/null --
+run 'others filtered out' prefault --comm nobody --output /dev/null --
+run 'no latency' prefault --no-latency --output /dev/null --
+run 'one in 100' prefault --sample 100 --output /dev/null --
+run 'kprobes only' prefault --mechanism optimised --output /dev/null --
 if [ "$QUICK" = 1 ]; then
     exit 0
 fi

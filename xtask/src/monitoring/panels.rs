@@ -293,7 +293,7 @@ const TOOL: Row = Row {
         ),
         panel(
             Kind::Table,
-            8,
+            6,
             "Kernels",
             "none",
             "What runs where.",
@@ -301,11 +301,19 @@ const TOOL: Row = Row {
         ),
         panel(
             Kind::Stat,
-            4,
+            3,
             "Filesystems counted together",
             "none",
             "Those beyond the limit, shown as other.",
             &[("sum(prefault_series_over_limit{%host})", "filesystems")],
+        ),
+        panel(
+            Kind::Stat,
+            3,
+            "Writes that are timed",
+            "percentunit",
+            "Less than all with --sample; none with --no-latency.",
+            &[("min(prefault_sampling_ratio{%host})", "timed")],
         ),
     ],
 };

@@ -11,6 +11,8 @@ use serde::Deserialize;
 pub struct Document {
     /// The kernel's release.
     pub kernel: String,
+    /// How many writes there are to one that is timed.
+    pub timed_one_in: Option<u32>,
     /// What was counted, by filesystem.
     pub filesystems: Vec<Filesystem>,
     /// What was missed, by reason.

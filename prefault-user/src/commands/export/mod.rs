@@ -41,6 +41,7 @@ use self::{
 use super::{
     filters::filters,
     live::{Live, tick, ticker},
+    output::{Output, is_closed_pipe},
 };
 use crate::{
     cli_export::ExportArgs,
@@ -66,8 +67,11 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
     }
     if let (true, Some(path)) = (args.check_web_config, &args.web_config) {
-        println!("the web config is right: {}", describe(&WebConfig::read(path)?));
-        return Ok(0);
+        let said = format!("the web config is right: {}\n", describe(&WebConfig::read(path)?));
+        return match Output::open(None)?.write(&said) {
+            Err(error) if !is_closed_pipe(&error) => Err(error),
+            _ => Ok(0),
+        };
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -94,6 +98,8 @@ async fn export(args: &ExportArgs) -> Result<()> {
         slots: args.slots,
         filters: filters(&args.filters, false)?,
         own_cost: args.own_cost,
+        timing: args.timing(),
+        wish: args.mechanism.into(),
     };
     let live = Live::begin(&options)?;
     let left = confine::confine(args, &access)?;
@@ -162,7 +168,7 @@ impl<'a> Exporter<'a> {
         let mut exporter = Self {
             args,
             access,
-            state: State::new(&live, args.max_series_filesystems as usize, &args.series)?,
+            state: State::new(&live, args)?,
             buckets: args.buckets.clone().unwrap_or_default(),
             textfile: args.textfile.as_deref().map(|path| (Textfile::new(path), ticker(args.interval))),
             watchdog: service::watchdog(),

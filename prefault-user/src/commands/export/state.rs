@@ -9,9 +9,9 @@ use anyhow::Result;
 use procfs::process::{MountInfo, Process};
 
 use crate::{
-    cli_export::SeriesArgs,
+    cli_export::{ExportArgs, SeriesArgs},
     commands::{live::Live, mounts::host_mounts},
-    data::{Exported, Filesystem, Labels, ProcessUse, SeriesTable, SiteCount},
+    data::{Exported, Filesystem, Labels, ProcessUse, SeriesTable, SiteCount, Timing},
     probe::plan::Plan,
     sites::Operation,
 };
@@ -27,6 +27,7 @@ pub struct State {
     table: SeriesTable,
     begin_ns: u64,
     begin_unix_ns: u64,
+    timing: Timing,
     latest: Option<(Instant, Arc<Exported>)>,
 }
 
@@ -35,11 +36,11 @@ impl State {
     ///
     /// # Errors
     /// If the counters cannot be read.
-    pub fn new(live: &Live, most_series: usize, which: &SeriesArgs) -> Result<Self> {
-        let table = SeriesTable::new(most_series, which.with_mount_point);
+    pub fn new(live: &Live, args: &ExportArgs) -> Result<Self> {
+        let table = SeriesTable::new(args.max_series_filesystems as usize, args.series.with_mount_point);
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let begin_unix_ns = unix.as_nanos() as u64;
-        Ok(Self { table, begin_ns: live.snapshot()?.at_ns, begin_unix_ns, latest: None })
+        Ok(Self { table, begin_ns: live.snapshot()?.at_ns, begin_unix_ns, timing: args.timing(), latest: None })
     }
 
     /// What there is to export now.
@@ -69,6 +70,7 @@ impl State {
         let exported = Arc::new(Exported {
             kernel: live.kernel().to_owned(),
             begin_unix_ns: self.begin_unix_ns,
+            timing: self.timing,
             uptime_ns: totals.interval.duration_ns,
             filesystems: totals.filesystems,
             n_over_limit: totals.n_over_limit,

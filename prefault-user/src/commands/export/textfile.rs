@@ -73,13 +73,14 @@ mod tests {
     };
 
     use super::*;
-    use crate::data::LossReport;
+    use crate::data::{LossReport, Timing};
 
     fn exported(uptime_ns: u64) -> Arc<Exported> {
         Arc::new(Exported {
             kernel: "6.12".to_owned(),
             uptime_ns,
             begin_unix_ns: 0,
+            timing: Timing::All,
             filesystems: Vec::new(),
             n_over_limit: 0,
             loss: LossReport::default(),

@@ -91,7 +91,7 @@ const fn family(name: &'static str, help: &'static str, values: Values) -> Famil
 }
 
 /// Every metric, in the order of the exposition.
-pub static FAMILIES: [Family; 33] = [
+pub static FAMILIES: [Family; 34] = [
     family("prefault_up", "1: measuring is on.", Values::Gauge(|_| Some(1.0))),
     family("prefault_build_info", "Version of prefault.", Values::Info("version", |_| env!("CARGO_PKG_VERSION"))),
     family("prefault_kernel_info", "Release of the kernel.", Values::Info("release", |exported| &exported.kernel)),
@@ -187,6 +187,11 @@ pub static FAMILIES: [Family; 33] = [
         "prefault_own_run_seconds_total",
         "Time in prefault's own BPF programs.",
         Values::Counter(|exported| exported.own_cost.map(|cost| seconds(cost.run_ns))),
+    ),
+    family(
+        "prefault_sampling_ratio",
+        "Share of writes that are timed, with their prefaults and copies; all are counted.",
+        Values::Gauge(|exported| Some(exported.timing.one_in().map_or(0.0, |n| f64::from(n).recip()))),
     ),
     family(
         "prefault_series_over_limit",

@@ -59,7 +59,7 @@ scrape > last; end_export
     case(
         "export of more filesystems than series",
         Kernels::Reference,
-        "begin_export --max-series-filesystems 1 --fstype-exclude 'tmpfs|ext[23]'
+        "begin_export --sample 4 --max-series-filesystems 1 --fstype-exclude 'tmpfs|ext[23]'
 workload resident /mnt/ext4 > truth; workload resident /mnt/xfs /mnt/btrfs /mnt/tmpfs > others
 scrape > last; end_export
 ",
@@ -70,6 +70,9 @@ scrape > last; end_export
             ensure!(other == 200, "{other} writes are other, expected 200");
             ensure!(last.contains("\nprefault_series_over_limit 2"), "two filesystems are beyond the limit");
             ensure!(!last.contains("tmpfs"), "tmpfs is excluded");
+            ensure!(last.contains("\nprefault_sampling_ratio 0.25\n"), "one write in four is timed");
+            let timed = sum(&last, "prefault_write_duration_seconds_count", "ext4");
+            ensure!((1..100).contains(&timed), "{timed} of 100 writes were timed");
             said.expect_code(0)
         },
     ),

@@ -18,6 +18,7 @@ mod places;
 mod privilege;
 mod scale;
 mod selftest;
+mod ways;
 
 use std::time::Duration;
 
@@ -97,6 +98,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         privilege::CASES,
         scale::CASES,
         selftest::CASES,
+        ways::CASES,
     ]
     .into_iter()
     .flatten()
