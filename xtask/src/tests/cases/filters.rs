@@ -60,8 +60,8 @@ prefault --json -o counted.json --device /dev/ram0 --mount /mnt/tmpfs -- sh -c '
     amid_noise!(
         "filter --device by the mounts of the host",
         "kill $noise; device=$(findmnt --noheadings --output SOURCE /mnt/btrfs)
-unshare --mount sh -c \"umount /mnt/btrfs; exec prefault -v --json -o counted.json --device $device\" 2> log & tool=$!
-wait_until_measuring log || exit; workload absent /mnt/xfs /mnt/ext4 > others; workload absent /mnt/btrfs > truth
+unshare --mount sh -c \"umount /mnt/btrfs; exec prefault -v --json -o counted.json --device $device --device /dev/ram0\" 2> log & tool=$!
+wait_until_measuring log || exit; workload absent /mnt/xfs /mnt/tmpfs > others; workload absent /mnt/ext4 /mnt/btrfs > truth
 kill -INT $tool; wait $tool"
     ),
     Case {
