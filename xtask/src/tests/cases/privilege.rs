@@ -46,6 +46,23 @@ sysctl -qw kernel.perf_event_paranoid=3; rm -r /tmp/c; exit $code\n",
 exports_a_module --user 1000:1000; code=$?; sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
         |said, _| goes_on(said, "1000", &["bpf", "perfmon", "syslog"]),
     ),
+    // As in a container made of nothing but the executable.
+    case(
+        "exporter alone in a root of its own",
+        "sysctl -qw kernel.perf_event_paranoid=2; mkdir -p /tmp/image/proc /tmp/image/sys; cp /opt/prefault/prefault /tmp/image
+mount --rbind /proc /tmp/image/proc; mount --rbind -o ro /sys /tmp/image/sys
+caps=-all,+bpf,+perfmon,+syslog,+sys_chroot
+setpriv --inh-caps=$caps --bounding-set=$caps chroot /tmp/image /prefault export --print-security; code=$?
+mount --make-rprivate /tmp/image/proc; mount --make-rprivate /tmp/image/sys
+umount --recursive /tmp/image/proc; umount --recursive /tmp/image/sys; rmdir /tmp/image/proc /tmp/image/sys && rm -r /tmp/image
+sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
+        |said, _| {
+            said.expect_code(0)?;
+            expect_parts(&said.stdout, &["CAP_BPF: ", "CAP_PERFMON: ", "CAP_SYSLOG: ", " system calls are left"])?;
+            ensure!(!said.stdout.contains("CAP_SYS_ADMIN"), "keeps CAP_SYS_ADMIN:\n{}", said.stdout);
+            Ok(())
+        },
+    ),
     case(
         "exporter that is told to gives up nothing",
         "prefault export --keep-privileges --print-security\n",
