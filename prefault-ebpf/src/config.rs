@@ -34,6 +34,8 @@ pub struct Config {
     pub only_process: u32,
     /// A [`timing`] value.
     pub timing: u32,
+    /// The process that measures the floor.
+    pub floor_process: u32,
 }
 
 /// Values of [`Config::timing`]: which writes are timed, with their prefaults and copies. All are counted.
@@ -48,7 +50,7 @@ pub mod timing {
 
 /// Bits of [`Config::filter`]: what a write has to match, all that are set.
 pub mod filter {
-    /// Its process is in [`crate::map::PROCESSES`], or is [`Config::only_process`].
+    /// Its process is in [`crate::map::PROCESSES`], or is [`super::Config::only_process`].
     pub const PROCESSES: u32 = 1;
     /// Its thread's name is in [`crate::map::COMMS`].
     pub const COMMS: u32 = 2;
@@ -122,5 +124,5 @@ pub const CAST_PLACEHOLDER: u32 = 0x7072_6566;
 
 const _: () = {
     assert!(size_of::<Offsets>() == 19 * 4);
-    assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 12 * 4);
+    assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 13 * 4);
 };

@@ -211,6 +211,19 @@ pub enum Loss {
 /// Number of loss counters.
 pub const N_LOSSES: usize = Loss::BeforeStart as usize + 1;
 
+/// Latencies that are kept to measure the floor: a power of two.
+pub const FLOOR_SAMPLES: usize = 64;
+
+/// What two points with nothing between them measured.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct FloorSamples {
+    /// Latencies that were taken.
+    pub taken: u64,
+    /// The latencies, as many as were taken, in nanoseconds.
+    pub ns: [u64; FLOOR_SAMPLES],
+}
+
 /// What an [`Event`] reports.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,11 +270,18 @@ pub struct Event {
 pub const COOKIE_COPIES: u64 = 1 << 32;
 /// Bit of an attach cookie: the path takes `struct file *` instead of a kiocb.
 pub const COOKIE_FILE: u64 = 1 << 33;
-/// Cookie of the point before a call: the numbers of the registers that hold the bytes asked for (bits 0 to 3) and the
-/// iterator (bits 4 to 7), in the encoding of x86-64 instructions.
+/// What holds an argument of an operation, as five bits of the cookie of a point: the number of a register in the encoding of
+/// x86-64 instructions. The stack pointer's, which holds no argument, means that it is not known yet.
+pub const HELD_BY_NOTHING: u64 = 4;
+/// What holds an argument: with this bit, so many words above the stack pointer as the other four bits say.
+pub const HELD_BY_STACK: u64 = 16;
+/// Bit of the cookie of the point behind a call: the low four bits are the register that holds the bytes asked for.
+pub const COOKIE_ASKED_BEHIND: u64 = 16;
+
+/// Cookie of the point before a call: what holds the bytes asked for (bits 0 to 4) and the iterator (bits 5 to 9).
 #[must_use]
-pub const fn cookie_of_registers([asked, iter]: [u8; 2]) -> u64 {
-    asked as u64 & 15 | (iter as u64 & 15) << 4
+pub const fn cookie_of_arguments([asked, iter]: [u64; 2]) -> u64 {
+    asked & 31 | (iter & 31) << 5
 }
 
 /// With [`COOKIE_FILE`]: the position is argument 2, counted from 0, not 1.
@@ -277,6 +297,7 @@ const _: () = {
     assert!(size_of::<CopyLedger>() == 7 * 8 + size_of::<Latency>());
     assert!(size_of::<Ledger>() == 20 * 8 + 3 * size_of::<Latency>());
     assert!(size_of::<PathLedger>() == 48);
+    assert!(size_of::<FloorSamples>() == 8 + 8 * FLOOR_SAMPLES);
     assert!(size_of::<SlotKey>() == 16);
     assert!(size_of::<SlotInfo>() == 80);
     assert!(size_of::<Event>() == 88);

@@ -8,6 +8,7 @@ mod clock;
 mod context;
 mod events;
 mod filters;
+mod floor;
 mod loss;
 mod maps;
 mod memory;
@@ -35,7 +36,7 @@ use crate::{
     context::Pending,
     maps::config,
     memory::{Cast, Typed, cast},
-    registers::arguments_of,
+    registers::{arguments_of, asked_behind},
     tasks::cookie_of,
 };
 
@@ -103,7 +104,7 @@ fn prefault_begin(ctx: ProbeContext) -> u32 {
 
 #[kprobe]
 fn prefault_end(ctx: ProbeContext) -> u32 {
-    operation::end_prefault(result_of(ctx.regs));
+    operation::end_prefault(result_of(ctx.regs), || asked_behind(&ctx));
     0
 }
 
@@ -116,19 +117,37 @@ fn copy_begin(ctx: ProbeContext) -> u32 {
 
 #[kprobe]
 fn copy_end(ctx: ProbeContext) -> u32 {
-    operation::end_copy(result_of(ctx.regs));
+    operation::end_copy(result_of(ctx.regs), || asked_behind(&ctx));
     0
 }
 
 #[kretprobe]
 fn prefault_return(ctx: RetProbeContext) -> u32 {
-    operation::end_prefault(ctx.ret());
+    operation::end_prefault(ctx.ret(), || None);
     0
 }
 
 #[kretprobe]
 fn copy_return(ctx: RetProbeContext) -> u32 {
-    operation::end_copy(ctx.ret());
+    operation::end_copy(ctx.ret(), || None);
+    0
+}
+
+#[kprobe]
+fn floor_begin(_ctx: ProbeContext) -> u32 {
+    floor::begin();
+    0
+}
+
+#[kprobe]
+fn floor_end(_ctx: ProbeContext) -> u32 {
+    floor::end(0);
+    0
+}
+
+#[kprobe]
+fn floor_end_of_traps(_ctx: ProbeContext) -> u32 {
+    floor::end(1);
     0
 }
 

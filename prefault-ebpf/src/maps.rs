@@ -5,8 +5,8 @@ use aya_ebpf::{
     maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf},
 };
 use prefault_ebpf::{
-    Config, DEFAULT_SLOTS, EVENT_RING_BYTES, Ledger, MAX_FILTER_ENTRIES, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES,
-    N_LOSSES, PathLedger, SlotInfo, SlotKey, TEXT_CHUNK_BYTES,
+    Config, DEFAULT_SLOTS, EVENT_RING_BYTES, FloorSamples, Ledger, MAX_FILTER_ENTRIES, MAX_FILTERED, MAX_PATHS,
+    MAX_PROCESSES, N_LOSSES, PathLedger, SlotInfo, SlotKey, TEXT_CHUNK_BYTES,
 };
 
 /// Facts of the running kernel and options, set by userspace before loading.
@@ -49,6 +49,7 @@ pub static CONFIG: Config = Config {
     filter: 0,
     only_process: 0,
     timing: prefault_ebpf::timing::ALL,
+    floor_process: 0,
 };
 
 /// Reads one member of [`CONFIG`].
@@ -83,6 +84,9 @@ pub static SLOT_INFO: HashMap<u32, SlotInfo> = HashMap::with_max_entries(DEFAULT
 
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_BYTES, 0);
+
+#[map]
+pub static FLOOR: Array<FloorSamples> = Array::with_max_entries(2, 0);
 
 #[map]
 pub static TEXT: Array<[u8; TEXT_CHUNK_BYTES]> = Array::with_max_entries(1, 0);

@@ -26,6 +26,8 @@ pub mod map {
     pub const DEVICES: &str = "DEVICES";
     /// One element, `u32`: see [`crate::timing::SAMPLED`].
     pub const TIMED_BELOW: &str = "TIMED_BELOW";
+    /// Two elements, [`crate::FloorSamples`]: of points that are jumps, and of such that are traps.
+    pub const FLOOR: &str = "FLOOR";
     /// One element of [`crate::TEXT_CHUNK_BYTES`]: kernel text read by `READ_TEXT`.
     pub const TEXT: &str = "TEXT";
     /// Ring of [`crate::Event`].
@@ -56,6 +58,12 @@ pub mod program {
     pub const PREFAULT_RETURN: &str = "prefault_return";
     /// Return of the copy itself, where the kernel allows probing it directly.
     pub const COPY_RETURN: &str = "copy_return";
+    /// The first of two points that measure the floor.
+    pub const FLOOR_BEGIN: &str = "floor_begin";
+    /// The second, of two that are jumps.
+    pub const FLOOR_END: &str = "floor_end";
+    /// The second, of two that are traps.
+    pub const FLOOR_END_OF_TRAPS: &str = "floor_end_of_traps";
     /// A process forks: its child is measured too.
     pub const FOLLOW_FORK: &str = "follow_fork";
     /// A process ends, and its id may come back.
@@ -64,5 +72,5 @@ pub mod program {
     pub const READ_TEXT: &str = "read_text";
 }
 
-/// Name of the read-only global that holds [`Config`].
+/// Name of the read-only global that holds [`crate::Config`].
 pub const CONFIG: &str = "CONFIG";

@@ -34,12 +34,12 @@ pub fn begin(operation: Pending, asked: u64, iter: u64) {
     }
 }
 
-/// The prefault returned `result`.
+/// The prefault returned `result`; `asked` says how many bytes were asked for, if that was not known when it was called.
 #[inline(always)]
-pub fn end_prefault(result: u64) {
+pub fn end_prefault(result: u64, asked: impl FnOnce() -> Option<u64>) {
     let early = clock::early();
     let task = current_task();
-    let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault) else { return };
+    let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault, asked) else { return };
     let now = clock::end_of(frame, early);
     frame.prefaults += 1;
     frame.flags |= frame_flag::PREFAULTED;
@@ -72,11 +72,11 @@ fn unfaulted_bytes(context: &mut TaskContext, result: u64) -> u64 {
     result.saturating_sub(beyond).min(context.asked)
 }
 
-/// The copy returned `copied` bytes.
+/// The copy returned `copied` bytes; `asked` as for the prefault.
 #[inline(always)]
-pub fn end_copy(copied: u64) {
+pub fn end_copy(copied: u64, asked: impl FnOnce() -> Option<u64>) {
     let early = clock::early();
-    let Some((context, frame)) = returning(CONTEXTS.get(current_task()), Pending::Copy) else { return };
+    let Some((context, frame)) = returning(CONTEXTS.get(current_task()), Pending::Copy, asked) else { return };
     let now = clock::end_of(frame, early);
     frame.copies += 1;
     if frame.flags & frame_flag::COPIED == 0 {
@@ -117,7 +117,11 @@ fn innermost<'a>(context: *mut TaskContext, operation: Pending) -> Option<(&'a m
 
 /// As [`innermost`], for an operation that returns: its call has to be pending.
 #[inline(always)]
-fn returning<'a>(context: *mut TaskContext, operation: Pending) -> Option<(&'a mut TaskContext, &'a mut Frame)> {
+fn returning<'a>(
+    context: *mut TaskContext,
+    operation: Pending,
+    asked: impl FnOnce() -> Option<u64>,
+) -> Option<(&'a mut TaskContext, &'a mut Frame)> {
     // SAFETY: the context belongs to this task.
     if context.is_null() || unsafe { (*context).depth } == 0 {
         // `begin` has counted it.
@@ -130,6 +134,7 @@ fn returning<'a>(context: *mut TaskContext, operation: Pending) -> Option<(&'a m
         return None;
     }
     context.pending = Pending::Nothing as u32;
+    context.asked = asked().unwrap_or(context.asked);
     Some((context, frame))
 }
 

@@ -3,15 +3,13 @@
 use core::arch::asm;
 
 use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
+use prefault_ebpf::{COOKIE_ASKED_BEHIND, HELD_BY_STACK};
 
-use crate::{context::Pending, tasks::cookie_of};
-
-/// Bytes asked for, and the iterator.
-#[inline(always)]
-pub fn arguments_of(ctx: &ProbeContext, _operation: Pending) -> (u64, u64) {
-    let cookie = cookie_of(ctx, None);
-    (register(ctx.regs, cookie & 15), register(ctx.regs, cookie >> 4 & 15))
-}
+use crate::{
+    context::Pending,
+    memory::{Memory, Untyped},
+    tasks::cookie_of,
+};
 
 /// Loads a register of `struct pt_regs` (arch/x86/include/asm/ptrace.h).
 ///
@@ -27,6 +25,29 @@ macro_rules! load {
         }
         value
     }};
+}
+
+/// Bytes asked for, and the iterator, at the point before a call.
+#[inline(always)]
+pub fn arguments_of(ctx: &ProbeContext, _operation: Pending) -> (u64, u64) {
+    let cookie = cookie_of(ctx, None);
+    (held(ctx.regs, cookie & 31), held(ctx.regs, cookie >> 5 & 31))
+}
+
+/// Bytes asked for, at the point behind a call, if they are only known there.
+#[inline(always)]
+pub fn asked_behind(ctx: &ProbeContext) -> Option<u64> {
+    let cookie = cookie_of(ctx, None);
+    (cookie & COOKIE_ASKED_BEHIND != 0).then(|| register(ctx.regs, cookie & 15))
+}
+
+#[inline(always)]
+fn held(regs: *mut pt_regs, by: u64) -> u64 {
+    if by & HELD_BY_STACK == 0 {
+        return register(regs, by);
+    }
+    let stack: u64 = load!(regs, 152);
+    Untyped::read((stack + (by & 15) * 8) as *const u8, 0).unwrap_or(0)
 }
 
 /// Register `number` in the encoding of instructions. The stack pointer holds no argument.

@@ -23,3 +23,9 @@ pub fn arguments_of(ctx: &ProbeContext, operation: Pending) -> (u64, u64) {
         ),
     }
 }
+
+/// Nothing is only known behind a call that is probed itself.
+#[inline(always)]
+pub fn asked_behind(_ctx: &ProbeContext) -> Option<u64> {
+    None
+}

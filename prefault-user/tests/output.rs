@@ -25,6 +25,7 @@ fn eager_report() -> Report {
         kernel: "6.12.38+deb13-amd64".to_owned(),
         interval,
         timing: Timing::All,
+        floor: snapshots::floor(),
         sites: snapshots::sites(),
         events: Vec::new(),
     }
@@ -35,6 +36,7 @@ fn report_of_all() -> Report {
         kernel: "6.18.0-1-amd64".to_owned(),
         interval: interval_of_all(),
         timing: Timing::All,
+        floor: snapshots::floor(),
         sites: snapshots::sites(),
         events: snapshots::events(),
     }
@@ -42,7 +44,14 @@ fn report_of_all() -> Report {
 
 fn idle_report() -> Report {
     let interval = Interval::between(&snapshots::end(), &snapshots::end(), &snapshots::PATH_NAMES).expect("in order");
-    Report { kernel: "6.1.0-37-amd64".to_owned(), interval, timing: Timing::All, sites: Vec::new(), events: Vec::new() }
+    Report {
+        kernel: "6.1.0-37-amd64".to_owned(),
+        interval,
+        timing: Timing::All,
+        floor: snapshots::floor(),
+        sites: Vec::new(),
+        events: Vec::new(),
+    }
 }
 
 #[test]

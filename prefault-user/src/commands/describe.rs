@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use crate::{
     output::units,
-    probe::plan::{Plan, PlannedPath, PlannedSite},
+    probe::{
+        made::Made,
+        plan::{Plan, PlannedPath, PlannedSite},
+    },
 };
 
 /// Adds something that stands in the way.
@@ -22,8 +25,17 @@ pub fn memory(text: &mut String, bytes: u64, slots: u32) {
     line(text, &format!("memory: {} in the kernel, for {slots} filesystem slots\n", units::bytes(bytes)));
 }
 
-/// Adds what is measured and how.
-pub fn plan(text: &mut String, kernel: &str, plan: &Plan) {
+/// What the kernel made of the kprobes, in the order of the plan.
+#[derive(Debug, Default)]
+pub struct Points {
+    /// Of each path.
+    pub paths: Vec<Vec<Made>>,
+    /// Of each site.
+    pub sites: Vec<Vec<Made>>,
+}
+
+/// Adds what is measured and how; `points` is empty if that is not known.
+pub fn plan(text: &mut String, kernel: &str, plan: &Plan, points: &Points) {
     line(text, &format!("kernel: {kernel}"));
     let preemption = if plan.preemptible { "on: fentry and fexit would miss calls, and are not used" } else { "off" };
     line(text, &format!("preemption: {preemption}"));
@@ -35,16 +47,18 @@ pub fn plan(text: &mut String, kernel: &str, plan: &Plan) {
     }
     line(text, "\nwrite paths:");
     let width = plan.paths.iter().map(|planned| place(planned).len()).max().unwrap_or(0);
-    for planned in &plan.paths {
-        line(text, &format!("  {:<width$}  {}{}", place(planned), how(&planned.mechanism), role(planned)));
+    for (number, planned) in plan.paths.iter().enumerate() {
+        let made = made(points.paths.get(number));
+        line(text, &format!("  {:<width$}  {}{made}{}", place(planned), how(&planned.mechanism), role(planned)));
     }
     line(text, "\ncall sites:");
     let width = plan.sites.iter().map(|planned| site(planned).len()).max().unwrap_or(0);
-    for planned in &plan.sites {
+    for (number, planned) in plan.sites.iter().enumerate() {
+        let made = made(points.sites.get(number));
         let operation = planned.site.target.signature.operation;
         line(
             text,
-            &format!("  {operation:<9} {:<width$}  {}{}", site(planned), how(&planned.mechanism), notes(planned)),
+            &format!("  {operation:<9} {:<width$}  {}{made}{}", site(planned), how(&planned.mechanism), notes(planned)),
         );
     }
     for (start, bytes) in &plan.unread {
@@ -78,6 +92,16 @@ fn how<M: ToString, R: ToString>(mechanism: &Result<M, R>) -> String {
     match mechanism {
         Ok(mechanism) => mechanism.to_string(),
         Err(refusal) => format!("not probed: {}", refusal.to_string()),
+    }
+}
+
+/// Such as `: jump, jump, trap`; nothing if nothing is known.
+fn made(points: Option<&Vec<Made>>) -> String {
+    match points {
+        Some(points) if !points.is_empty() => {
+            format!(": {}", points.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        }
+        _ => String::new(),
     }
 }
 

@@ -1,10 +1,14 @@
 //! `prefault doctor`: what can be measured here and how, what is missing, and the remedy.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use anyhow::Result;
 
-use super::{describe, output::Output, prepare};
+use super::{
+    describe::{self, Points},
+    output::Output,
+    prepare,
+};
 use crate::{
     cli::DoctorArgs,
     kernel::{
@@ -13,6 +17,7 @@ use crate::{
     },
     probe::{
         environment::obstacles,
+        made::{self, Made},
         plan::Plan,
         session::{Options, Session},
     },
@@ -47,8 +52,8 @@ fn diagnose(args: &DoctorArgs, text: &mut String) -> bool {
         return false;
     }
     match attached_plan(args) {
-        Ok(Tried { kernel, plan, map_bytes }) => {
-            describe::plan(text, &kernel, &plan);
+        Ok(Tried { kernel, plan, points, map_bytes }) => {
+            describe::plan(text, &kernel, &plan, &points);
             if let Some(bytes) = map_bytes {
                 describe::memory(text, bytes, args.slots);
             }
@@ -67,6 +72,8 @@ fn diagnose(args: &DoctorArgs, text: &mut String) -> bool {
 struct Tried {
     kernel: String,
     plan: Plan,
+    /// What the kernel made of it; empty if it was not tried or is not said.
+    points: Points,
     /// What the maps took, `None` if it was not tried.
     map_bytes: Option<u64>,
 }
@@ -75,11 +82,31 @@ struct Tried {
 fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
     let (kernel, plan) = prepare::plan(args.mechanism.into())?;
     if args.dry_run {
-        return Ok(Tried { kernel, plan, map_bytes: None });
+        return Ok(Tried { kernel, plan, points: Points::default(), map_bytes: None });
     }
     let session = Session::start(plan, &Options { slots: args.slots, ..Options::default() });
     let session = session.map_err(prepare::explain)?;
-    Ok(Tried { kernel, plan: session.plan().clone(), map_bytes: Some(session.map_bytes()?) })
+    let points = match made::kprobes() {
+        Ok(kprobes) => points(&session, &kprobes),
+        Err(error) => {
+            eprintln!(
+                "prefault: what the kernel made of the probes is not shown: failed to read {}: {error}",
+                made::KPROBES
+            );
+            Points::default()
+        }
+    };
+    Ok(Tried { kernel, plan: session.plan().clone(), points, map_bytes: Some(session.map_bytes()?) })
+}
+
+/// What became of the points of each path and each site.
+fn points(session: &Session, kprobes: &HashMap<u64, Made>) -> Points {
+    let made = |addresses: Vec<u64>| addresses.iter().filter_map(|address| kprobes.get(address).copied()).collect();
+    let plan = session.plan();
+    Points {
+        paths: (0..plan.paths.len()).map(|path| made(session.kprobes_of_path(path))).collect(),
+        sites: plan.sites.iter().map(|planned| made(session.kprobes_of_site(planned.site.call.address))).collect(),
+    }
 }
 
 /// The facts that decide on this kernel.

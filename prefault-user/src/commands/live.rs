@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{modules::ModuleWatch, prepare};
 use crate::{
-    data::{EventRecord, Filesystem, Snapshot},
+    data::{EventRecord, Filesystem, Floor, SiteReport, Snapshot},
     probe::{
         plan::{Plan, Wish},
         session::{Options, Session},
@@ -95,6 +95,16 @@ impl Live {
     /// Functions of the write paths, by number.
     pub fn path_names(&self) -> &[String] {
         &self.path_names
+    }
+
+    /// What the points themselves add to latencies, if that was measured.
+    pub fn floor(&self) -> Option<Floor> {
+        self.session.floor()
+    }
+
+    /// What became of every site.
+    pub fn site_reports(&self) -> Vec<SiteReport> {
+        self.session.site_reports()
     }
 
     /// What is attached where.

@@ -63,6 +63,7 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
         filters: filters(&args.filters, !args.command.is_empty())?,
         own_cost: args.own_cost,
         timing: timing(args),
+        floor: !args.no_latency,
         wish: args.mechanism.into(),
     };
     let mut measurement = Measurement::begin(Live::begin(&options)?, args)?;
@@ -229,7 +230,8 @@ impl Measurement {
             kernel: self.live.kernel().to_owned(),
             interval: Interval::between(&self.first, &last, self.live.path_names())?,
             timing: self.timing,
-            sites: self.live.plan().site_reports(),
+            floor: self.live.floor(),
+            sites: self.live.site_reports(),
             events: self.events.drain(..).collect(),
         };
         if as_json { output.write(&json::document(&document)?) } else { output.write(&report::report(&document)) }

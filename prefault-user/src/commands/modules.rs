@@ -3,14 +3,23 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::unix::fs::DirEntryExt as _,
+    os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
+
+/// How often the folder is read although its number of links is as before: a module may have been replaced.
+const READ_EVERY: Duration = Duration::from_millis(750);
 
 /// Watches the modules below one folder, normally /sys/module.
 #[derive(Debug)]
 pub struct ModuleWatch {
     folder: PathBuf,
+    /// Links of the folder, of which each module is one.
+    links: u64,
+    /// How often the folder is read although its links have not changed.
+    read_every: Duration,
+    read: Instant,
     /// Inode number by name: a module that was unloaded and loaded again has a new one, even at the same address.
     known: BTreeMap<String, u64>,
 }
@@ -30,7 +39,14 @@ impl ModuleWatch {
     /// # Errors
     /// If the folder cannot be read.
     pub fn begin(folder: &Path) -> io::Result<Self> {
-        Ok(Self { folder: folder.to_owned(), known: list(folder)? })
+        let links = fs::metadata(folder)?.nlink();
+        Ok(Self {
+            folder: folder.to_owned(),
+            links,
+            read_every: READ_EVERY,
+            read: Instant::now(),
+            known: list(folder)?,
+        })
     }
 
     /// What has changed since the last look.
@@ -38,6 +54,12 @@ impl ModuleWatch {
     /// # Errors
     /// If the folder cannot be read.
     pub fn look(&mut self) -> io::Result<Changes> {
+        // Reading the folder is what costs; a module that comes or goes changes the number of links.
+        let links = fs::metadata(&self.folder)?.nlink();
+        if links == self.links && self.read.elapsed() < self.read_every {
+            return Ok(Changes::default());
+        }
+        (self.links, self.read) = (links, Instant::now());
         let now = list(&self.folder)?;
         let missing_in = |from: &BTreeMap<String, u64>, other: &BTreeMap<String, u64>| {
             from.iter().filter(|(name, inode)| other.get(*name) != Some(inode)).map(|(name, _)| name.clone()).collect()
@@ -63,6 +85,8 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("prefault-modules-{}", std::process::id()));
         fs::create_dir_all(folder.join("xfs")).expect("a folder for the test");
         let mut watch = ModuleWatch::begin(&folder).expect("readable");
+        assert_eq!(watch.look().expect("not read again"), Changes::default());
+        watch.read_every = Duration::ZERO;
         assert_eq!(watch.look().expect("readable"), Changes::default());
         // The new one is made before the old one goes, so that it cannot get its inode number.
         fs::create_dir(folder.join("new")).expect("created");

@@ -2,7 +2,7 @@
 //!
 //! Plain data; `series` makes the filesystems of it, commands the rest.
 
-use super::{FilesystemInterval, LossReport, OwnCost, Timing};
+use super::{FilesystemInterval, Floor, LossReport, OwnCost, Timing};
 
 /// Everything an exporter shows at one moment.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub struct Exported {
     pub begin_unix_ns: u64,
     /// Which writes are timed.
     pub timing: Timing,
+    /// What the points themselves add to latencies, if that was measured.
+    pub floor: Option<Floor>,
     /// The series of filesystems, `other` as the last.
     pub filesystems: Vec<Series>,
     /// Filesystems beyond the limit, counted under `other`.

@@ -4,6 +4,7 @@
 //! live or at the end, comes from an interval. Nothing here reads, writes, or knows how the counters were obtained.
 
 pub mod exported;
+pub mod floor;
 pub mod histogram;
 pub mod interval;
 pub mod loss;
@@ -14,6 +15,7 @@ pub mod snapshot;
 pub mod stats;
 
 pub use exported::{Exported, Labels, ProcessUse, Series, SiteCount};
+pub use floor::{Floor, Points};
 pub use histogram::{Bucket, Histogram};
 pub use interval::{Interval, IntervalError};
 pub use loss::{LossEntry, LossReport};

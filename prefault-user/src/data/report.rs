@@ -6,7 +6,7 @@ use prefault_ebpf::{Event, EventKind};
 
 use super::interval::path_name;
 use super::snapshot::text_until_nul;
-use super::{Filesystem, Interval};
+use super::{Filesystem, Floor, Interval, Points};
 
 /// All there is to say about a measurement.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Report {
     pub interval: Interval,
     /// Which of the writes were timed.
     pub timing: Timing,
+    /// What the points themselves add to latencies, `None` if that was not measured.
+    pub floor: Option<Floor>,
     /// Every call site that was found, measured or not.
     pub sites: Vec<SiteReport>,
     /// The single events that were received, in the order of their reception; empty if none were asked for.
@@ -64,12 +66,18 @@ pub struct SiteReport {
     pub offset: u64,
     /// The function that is called.
     pub target: String,
+    /// What it does: `prefault` or `copy`.
+    pub operation: String,
     /// The module of the caller, `None` if it is part of the kernel image.
     pub module: Option<String>,
+    /// Functions of the write paths it belongs to.
+    pub paths: Vec<String>,
     /// Whether it was measured.
     pub attached: bool,
     /// By what it was measured, `None` if it was not.
     pub mechanism: Option<String>,
+    /// What the kernel has made of its points, `None` if it was not measured or the kernel does not say.
+    pub points: Option<Points>,
     /// Why it was not measured, `None` if it was.
     pub why_not: Option<String>,
 }

@@ -27,11 +27,28 @@ pub fn summary(name: &str, histogram: &Histogram) -> String {
     format!("{name}: n {n}, mean {}, p50 {p50}, p90 {p90}, p99 {p99}\n", units::duration(mean_ns))
 }
 
+/// The mean and the quantiles again, without the `floor_ns` that the points themselves add to each; nothing if there is no
+/// latency.
+fn less_the_floor(histogram: &Histogram, floor_ns: u64) -> String {
+    let less = |ns: f64| units::duration((ns - floor_ns as f64).max(0.0));
+    let quantile = |q| histogram.quantile(q).map(less);
+    let (Some(mean), Some(p50), Some(p90), Some(p99)) =
+        (histogram.mean_ns().map(less), quantile(0.5), quantile(0.9), quantile(0.99))
+    else {
+        return String::new();
+    };
+    let floor = units::duration(floor_ns as f64);
+    format!("  less the probes' own {floor}: mean {mean}, p50 {p50}, p90 {p90}, p99 {p99}\n")
+}
+
 /// The summary, and one row per bucket from the first to the last that is not empty; no rows if all are empty.
 ///
-/// A bucket that is not empty has a bar, however short.
-pub fn histogram(name: &str, histogram: &Histogram) -> String {
+/// A bucket that is not empty has a bar, however short. With `floor_ns` the numbers are said again without it.
+pub fn histogram(name: &str, histogram: &Histogram, floor_ns: Option<u64>) -> String {
     let mut text = summary(name, histogram);
+    if let Some(floor_ns) = floor_ns {
+        text.push_str(&less_the_floor(histogram, floor_ns));
+    }
     let rows = rows(histogram);
     let highest = rows.iter().map(|row| row.count).max().unwrap_or(0);
     let count_width = units::count(highest).len();
@@ -99,7 +116,7 @@ mod tests {
 
     #[test]
     fn an_empty_histogram_is_one_line() {
-        assert_eq!(histogram("copy", &Histogram::default()), "copy: none\n");
+        assert_eq!(histogram("copy", &Histogram::default(), Some(90)), "copy: none\n");
     }
 
     #[test]
@@ -135,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_long_gap_is_one_row() {
-        let text = histogram("copy", &of(&[(100, 50), (1000, 1)]));
+        let text = histogram("copy", &of(&[(100, 50), (1000, 1)]), None);
         assert_eq!(text.lines().count(), 4, "{text}");
         assert_eq!(text.lines().nth(2).map(str::trim), Some("..."));
     }

@@ -6,8 +6,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::data::{
-    Bucket, CopyStats, EventRecord, FilesystemInterval, Histogram, LossReport, PathStats, PrefaultStats, Report,
-    SiteReport, WriteStats,
+    Bucket, CopyStats, EventRecord, FilesystemInterval, Floor, Histogram, LossReport, PathStats, Points, PrefaultStats,
+    Report, SiteReport, WriteStats,
 };
 
 /// The document as indented text, ended by a newline.
@@ -24,12 +24,19 @@ struct Document<'a> {
     kernel: &'a str,
     duration_ns: u64,
     timed_one_in: Option<u32>,
+    floor: Option<FloorOf>,
     filesystems: Vec<Filesystem<'a>>,
     sites: Vec<Site<'a>>,
     #[serde(serialize_with = "loss")]
     loss: &'a LossReport,
     own_cost: Option<OwnCostOf>,
     events: Vec<Event<'a>>,
+}
+
+#[derive(Serialize)]
+struct FloorOf {
+    jump_ns: Option<u64>,
+    trap_ns: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -112,9 +119,12 @@ struct Site<'a> {
     caller: &'a str,
     offset: u64,
     target: &'a str,
+    operation: &'a str,
     module: Option<&'a str>,
+    paths: &'a [String],
     attached: bool,
     mechanism: Option<&'a str>,
+    points: Option<&'static str>,
     why_not: Option<&'a str>,
 }
 
@@ -141,6 +151,7 @@ impl<'a> From<&'a Report> for Document<'a> {
             kernel: &report.kernel,
             duration_ns: report.interval.duration_ns,
             timed_one_in: report.timing.one_in(),
+            floor: report.floor.map(|Floor { jump_ns, trap_ns }| FloorOf { jump_ns, trap_ns }),
             filesystems: report.interval.filesystems.iter().map(Filesystem::from).collect(),
             sites: report.sites.iter().map(Site::from).collect(),
             loss: &report.interval.loss,
@@ -241,14 +252,18 @@ impl From<&CopyStats> for Copies {
 
 impl<'a> From<&'a SiteReport> for Site<'a> {
     fn from(site: &'a SiteReport) -> Self {
-        let SiteReport { caller, offset, target, module, attached, mechanism, why_not } = site;
+        let SiteReport { caller, offset, target, operation, module, paths, attached, mechanism, points, why_not } =
+            site;
         Self {
             caller,
             offset: *offset,
             target,
+            operation,
             module: module.as_deref(),
+            paths,
             attached: *attached,
             mechanism: mechanism.as_deref(),
+            points: points.map(Points::name),
             why_not: why_not.as_deref(),
         }
     }

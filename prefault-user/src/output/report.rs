@@ -1,6 +1,6 @@
 //! The text at the end of a measurement: table, verdict and histograms of each filesystem, sites, losses.
 
-use crate::data::{FilesystemInterval, Interval, LossReport, PathStats, Report, SiteReport, Timing};
+use crate::data::{FilesystemInterval, Floor, Interval, LossReport, PathStats, Report, SiteReport, Timing};
 
 use super::table::{self, Scale};
 use super::{histogram, sentence, units};
@@ -20,11 +20,11 @@ pub fn report(report: &Report) -> String {
     if interval.active().next().is_some() {
         text.push('\n');
         text.push_str(table::LEGEND);
-        text.push_str(&timed(report.timing));
+        text.push_str(&timed(report.timing, report.floor));
     }
     for filesystem in interval.active() {
         text.push('\n');
-        text.push_str(&section(filesystem, report.timing));
+        text.push_str(&section(filesystem, report));
     }
     text.push('\n');
     text.push_str(&sites(&report.sites));
@@ -54,19 +54,38 @@ pub fn loss(loss: &LossReport) -> String {
     "loss:\n".to_owned() + &lines.collect::<String>()
 }
 
-/// What the times are of.
-fn timed(timing: Timing) -> String {
+/// What the times are of, and what of them is the probes'.
+fn timed(timing: Timing, floor: Option<Floor>) -> String {
+    let include = format!("include the probes' own{}.\n", own_part(floor));
     match timing {
-        Timing::All => "All times include the probes' own.\n".to_owned(),
+        Timing::All => format!("All times {include}"),
         Timing::None => "No write was timed; all are counted.\n".to_owned(),
-        Timing::OneIn(n) => format!(
-            "One write in {} was timed, chosen at random; all are counted. Times include the probes' own.\n",
-            units::count(n.into())
-        ),
+        Timing::OneIn(n) => {
+            let n = units::count(n.into());
+            format!("One write in {n} was timed, chosen at random; all are counted.\nTimes {include}")
+        }
     }
 }
 
-fn section(filesystem: &FilesystemInterval, timing: Timing) -> String {
+/// What the probes' own part of a time is.
+fn own_part(floor: Option<Floor>) -> String {
+    let Floor { jump_ns, trap_ns } = floor.unwrap_or_default();
+    let [jump, trap] = [jump_ns, trap_ns].map(|ns| ns.map(|ns| units::duration(ns as f64)));
+    match (jump, trap) {
+        (Some(jump), Some(trap)) => format!(": of a prefault or a copy {jump}, or {trap} where the probes are traps"),
+        (Some(one), None) => format!(": of a prefault or a copy {one} where the probes are jumps"),
+        (None, Some(one)) => format!(": of a prefault or a copy {one} where the probes are traps"),
+        (None, None) => String::new(),
+    }
+}
+
+/// The floor of the latencies of one operation of a filesystem.
+fn floor_of(filesystem: &FilesystemInterval, report: &Report, operation: &str) -> Option<u64> {
+    let ran = |path: &String| filesystem.active_paths().any(|active| active.function == *path);
+    report.floor?.of(report.sites.iter().filter(|site| site.operation == operation && site.paths.iter().any(ran)))
+}
+
+fn section(filesystem: &FilesystemInterval, report: &Report) -> String {
     let identity = &filesystem.identity;
     let mut text = units::printable(&identity.fstype);
     if identity.device != identity.fstype && identity.device != "-" {
@@ -78,16 +97,17 @@ fn section(filesystem: &FilesystemInterval, timing: Timing) -> String {
     text.push('\n');
     text.push_str(&paths(filesystem));
     text.push_str(&indented(&wrapped(&sentence::verdict(filesystem), TEXT_WIDTH - 2)));
-    if timing == Timing::None {
+    if report.timing == Timing::None {
         return text;
     }
-    for (name, latency) in [
-        ("write", &filesystem.write.latency),
-        ("prefault", &filesystem.prefault.latency),
-        ("copy", &filesystem.copy.latency),
+    // The time of a write has all the points in it that it met.
+    for (name, latency, floor_ns) in [
+        ("write", &filesystem.write.latency, None),
+        ("prefault", &filesystem.prefault.latency, floor_of(filesystem, report, "prefault")),
+        ("copy", &filesystem.copy.latency, floor_of(filesystem, report, "copy")),
     ] {
         text.push('\n');
-        text.push_str(&indented(&histogram::histogram(name, latency)));
+        text.push_str(&indented(&histogram::histogram(name, latency, floor_ns)));
     }
     text
 }

@@ -21,6 +21,8 @@ pub struct KprobePmu {
 /// An attachment; closing it detaches.
 #[derive(Debug)]
 pub struct Link {
+    /// Where the kprobe is, `None` if it is none.
+    pub address: Option<u64>,
     _link: Option<OwnedFd>,
     _event: Option<OwnedFd>,
 }
@@ -106,11 +108,11 @@ impl KprobePmu {
             ..LinkCreateAttr::default()
         });
         match linked {
-            Ok(link) => Ok(Link { _link: Some(link), _event: Some(event) }),
+            Ok(link) => Ok(Link { address: Some(address), _link: Some(link), _event: Some(event) }),
             // Before 5.15 perf events have no links (b89fbfbb854c "bpf: Implement minimal BPF perf link").
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 set_program(&event, program)?;
-                Ok(Link { _link: None, _event: Some(event) })
+                Ok(Link { address: Some(address), _link: None, _event: Some(event) })
             }
             Err(error) => Err(error),
         }
@@ -128,7 +130,7 @@ pub fn attach_tracing(program: BorrowedFd<'_>, on_return: bool, cookie: u64) -> 
         second: cookie,
         ..LinkCreateAttr::default()
     })?;
-    Ok(Link { _link: Some(link), _event: None })
+    Ok(Link { address: None, _link: Some(link), _event: None })
 }
 
 /// Runs `program` at `event` and enables it; what it does without a link is without a cookie.

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    slice,
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -11,14 +12,17 @@ use aya::{
     maps::HashMap,
     programs::{FEntry, FExit, KProbe, RawTracePoint},
 };
-use prefault_ebpf::{COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, cookie_of_registers, map, program};
+use prefault_ebpf::{
+    COOKIE_ASKED_BEHIND, COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, HELD_BY_NOTHING, HELD_BY_STACK,
+    cookie_of_arguments, map, program,
+};
 
 use super::{
     attach::{KprobePmu, Link, attach_tracing},
     load::despite_signals,
     plan::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline},
 };
-use crate::sites::{Destination, Operation, Path};
+use crate::sites::{Around, Destination, FloorPlaces, Holder, Operation, Path};
 
 /// The programs, and everything they are attached to.
 pub(super) struct Attaching {
@@ -35,12 +39,12 @@ struct Point {
     place: Place,
     /// The module it is in, `None` for the kernel.
     module: Option<String>,
-    _link: Link,
+    link: Link,
 }
 
 /// What a point is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Entry(usize),
     Return(usize),
     Call(u64),
@@ -99,6 +103,12 @@ impl Attaching {
         self.points.retain(|point| point.module.as_deref() != Some(module));
     }
 
+    /// Where there are kprobes for `places`, in their order.
+    pub(super) fn addresses(&self, places: &[Place]) -> Vec<u64> {
+        let of = |&place: &Place| self.points.iter().filter(move |point| point.place == place);
+        places.iter().flat_map(of).filter_map(|point| point.link.address).collect()
+    }
+
     fn is_attached(&self, place: Place) -> bool {
         self.points.iter().any(|point| point.place == place)
     }
@@ -125,11 +135,7 @@ impl Attaching {
             planned.mechanism = match attached {
                 Ok((mechanism, links)) => {
                     let module = &planned.path.module;
-                    self.points.extend(links.into_iter().map(|link| Point {
-                        place,
-                        module: module.clone(),
-                        _link: link,
-                    }));
+                    self.points.extend(links.into_iter().map(|link| Point { place, module: module.clone(), link }));
                     Ok(mechanism)
                 }
                 Err(error) => Err(Refusal::Kernel(error.to_string())),
@@ -165,11 +171,11 @@ impl Attaching {
             return Ok(link.map(|link| vec![link]));
         }
         let (name, places, on_return) = match (entry, &path.returns) {
-            (true, _) => (program::ENTER_KPROBE, std::slice::from_ref(&path.entry), false),
+            (true, _) => (program::ENTER_KPROBE, slice::from_ref(&path.entry), false),
             (false, Some(returns)) if mechanism == Mechanism::ReturnSites => {
                 (program::LEAVE_KPROBE, returns.as_slice(), false)
             }
-            (false, _) => (program::LEAVE_KRETPROBE, std::slice::from_ref(&path.address), true),
+            (false, _) => (program::LEAVE_KRETPROBE, slice::from_ref(&path.address), true),
         };
         let mut links = Vec::new();
         for &address in places {
@@ -216,14 +222,30 @@ impl Attaching {
                 Operation::Prefault => (program::PREFAULT_BEGIN, program::PREFAULT_RETURN),
                 Operation::Copy => (program::COPY_BEGIN, program::COPY_RETURN),
             };
-            let cookie = cookie_of_registers(planned.target.signature.registers());
+            let cookie = cookie_of_arguments(planned.target.signature.registers().map(u64::from));
             for (name, on_return, cookie) in [(end, true, 0), (begin, false, cookie)] {
                 let link = self.attach_probe(name, planned.target.address, on_return, cookie)?;
                 let link = link.with_context(|| format!("failed to probe {}", planned.target.signature.name))?;
-                self.points.push(Point { place, module: None, _link: link });
+                self.points.push(Point { place, module: None, link });
             }
         }
         Ok(())
+    }
+
+    /// Probes the places that measure the floor, for as long as the links are kept. What is refused is not measured.
+    pub(super) fn attach_floor(&mut self, places: &FloorPlaces) -> Result<Vec<Link>> {
+        let mut links = Vec::new();
+        let ends = [(places.jumps, program::FLOOR_END), (places.traps, program::FLOOR_END_OF_TRAPS)];
+        for (place, end) in ends.into_iter().filter_map(|(place, end)| Some((place?, end))) {
+            let points = [(end, place.blocker), (end, Some(place.end)), (program::FLOOR_BEGIN, Some(place.begin))];
+            for (name, address) in points.into_iter().filter_map(|(name, address)| Some((name, address?))) {
+                match self.attach_probe(name, address, false, 0)? {
+                    Ok(link) => links.push(link),
+                    Err(error) => log::info!("the floor is not measured at {address:#x}: the kernel refused: {error}"),
+                }
+            }
+        }
+        Ok(links)
     }
 
     fn attach_sites(&mut self, plan: &mut Plan, ends: bool) -> Result<()> {
@@ -239,18 +261,21 @@ impl Attaching {
                 continue;
             }
             let around = &planned.site.around;
-            let (address, cookie) = match (self.without_cookies, ends) {
-                (true, false) => (call.address, 0),
-                (true, true) => (call.after, 0),
-                (false, false) => (around.begin, cookie_of_registers(around.registers)),
-                (false, true) => (around.end, 0),
+            let (addresses, cookie) = match (self.without_cookies, ends) {
+                (true, false) => (slice::from_ref(&call.address), 0),
+                (true, true) => (slice::from_ref(&call.after), 0),
+                (false, false) => (slice::from_ref(&around.begin), cookie_before(around)),
+                (false, true) => (around.ends.as_slice(), cookie_behind(around)),
             };
-            match self.attach_probe(name, address, false, cookie)? {
-                Ok(link) => self.points.push(Point { place, module: call.module.clone(), _link: link }),
-                Err(error) => {
-                    // Half a site would count every operation as lost.
-                    self.points.retain(|point| point.place != Place::AfterCall(call.address));
-                    planned.mechanism = Err(Refusal::Kernel(error.to_string()));
+            for &address in addresses {
+                match self.attach_probe(name, address, false, cookie)? {
+                    Ok(link) => self.points.push(Point { place, module: call.module.clone(), link }),
+                    Err(error) => {
+                        // Half a site would count every operation as lost.
+                        self.points.retain(|point| point.place != Place::AfterCall(call.address));
+                        planned.mechanism = Err(Refusal::Kernel(error.to_string()));
+                        break;
+                    }
                 }
             }
         }
@@ -279,6 +304,23 @@ fn cookie_of(number: usize, path: &Path) -> u64 {
         Destination::FileAndThird => COOKIE_FILE | COOKIE_POSITION_IS_THIRD,
     };
     number as u64 | if path.copies { COOKIE_COPIES } else { 0 } | destination
+}
+
+/// What holds the arguments at the point before a call.
+fn cookie_before(around: &Around) -> u64 {
+    cookie_of_arguments([around.asked, around.iter].map(|holder| match holder {
+        Holder::Register(number) => number.into(),
+        Holder::StackWord(word) => HELD_BY_STACK | u64::from(word),
+        Holder::RegisterBehind(_) => HELD_BY_NOTHING,
+    }))
+}
+
+/// What is to be looked at behind a call.
+fn cookie_behind(around: &Around) -> u64 {
+    match around.asked {
+        Holder::RegisterBehind(number) => COOKIE_ASKED_BEHIND | u64::from(number),
+        Holder::Register(_) | Holder::StackWord(_) => 0,
+    }
 }
 
 /// Without its path a site's operations have no context.

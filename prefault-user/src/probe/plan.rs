@@ -5,12 +5,12 @@ use std::fmt;
 use prefault_ebpf::{Config, MAX_PATHS};
 
 use crate::{
-    data::SiteReport,
+    data::{Points, SiteReport},
     kernel::{
         Kernel,
         types::{Types, USER_ITER_TYPES, cast_of, offsets_of},
     },
-    sites::{NoPath, Operation, Path, Placing, Site, Sites, Target},
+    sites::{FloorPlaces, NoPath, Operation, Path, Placing, Site, Sites, Target},
 };
 
 /// What to attach.
@@ -26,6 +26,8 @@ pub struct Plan {
     pub sites: Vec<PlannedSite>,
     /// Measured functions, and whether they can be probed themselves.
     pub targets: Vec<PlannedTarget>,
+    /// Where the floor can be measured.
+    pub floor: FloorPlaces,
     /// Text that could not be searched: start and bytes.
     pub unread: Vec<(u64, u64)>,
     /// Kernel code is preempted, so that fentry and fexit would miss calls.
@@ -177,7 +179,17 @@ impl Plan {
             .map(|site| PlannedSite { mechanism: plan_site(&site, &paths, &targets), site })
             .collect();
         let cast = cast.map(|(function, _)| function);
-        Ok(Self { config, cast, paths, sites: sites_planned, targets, unread: sites.unread, preemptible, trampolines })
+        Ok(Self {
+            config,
+            cast,
+            paths,
+            sites: sites_planned,
+            targets,
+            floor: FloorPlaces::find(kernel),
+            unread: sites.unread,
+            preemptible,
+            trampolines,
+        })
     }
 
     /// Takes in what was found in modules that were loaded later. A path that is there again keeps its number.
@@ -241,15 +253,23 @@ impl Plan {
         self.paths.iter().map(|planned| planned.path.function.clone()).collect()
     }
 
-    /// What became of every site.
-    pub fn site_reports(&self) -> Vec<SiteReport> {
+    fn paths_of(&self, planned: &PlannedSite) -> Vec<String> {
+        let numbers = planned.site.paths.as_deref().unwrap_or_default();
+        numbers.iter().map(|&number| self.paths[number].path.function.clone()).collect()
+    }
+
+    /// What became of every site; `points` says what the kernel has made of the points around a call.
+    pub fn site_reports(&self, points: impl Fn(u64) -> Option<Points>) -> Vec<SiteReport> {
         let report = |planned: &PlannedSite| SiteReport {
             caller: planned.site.call.caller.clone(),
             offset: planned.site.call.offset(),
             target: planned.site.target.signature.name.to_owned(),
+            operation: planned.site.target.signature.operation.to_string(),
             module: planned.site.call.module.clone(),
+            paths: self.paths_of(planned),
             attached: planned.mechanism.is_ok(),
             mechanism: planned.mechanism.as_ref().ok().map(ToString::to_string),
+            points: points(planned.site.call.address),
             why_not: planned.mechanism.as_ref().err().map(ToString::to_string),
         };
         self.sites.iter().map(report).collect()

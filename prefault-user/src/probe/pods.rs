@@ -1,7 +1,7 @@
 //! The ABI's types as aya wants them: plain data that may be read from and written to maps.
 
 use aya::Pod;
-use prefault_ebpf::{Config, Ledger, N_LOSSES, PathLedger, SlotInfo, TEXT_CHUNK_BYTES};
+use prefault_ebpf::{Config, FloorSamples, Ledger, N_LOSSES, PathLedger, SlotInfo, TEXT_CHUNK_BYTES};
 
 macro_rules! pods {
     ($($(#[$doc:meta])* $name:ident($inner:ty);)*) => {
@@ -28,6 +28,8 @@ pods! {
     PodLosses([u64; N_LOSSES]);
     /// A value of SLOT_INFO.
     PodSlotInfo(SlotInfo);
+    /// An element of FLOOR.
+    PodFloorSamples(FloorSamples);
     /// The element of TEXT.
     PodText([u8; TEXT_CHUNK_BYTES]);
 }

@@ -2,7 +2,7 @@
 //!
 //! What it attached ends with it: every attachment is a descriptor of this process.
 
-use std::{fs, os::fd::OwnedFd};
+use std::{fs, os::fd::OwnedFd, process, time::Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -13,8 +13,9 @@ use aya_log::EbpfLogger;
 use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, N_LOSSES, OTHER_SLOT, map, timing};
 
 use super::{
-    attaching::Attaching,
+    attaching::{Attaching, Place},
     filters::Filters,
+    floor, made,
     object::{Object, object},
     plan::{Plan, Wish},
     pods::{PodConfig, PodLedger, PodLosses, PodPathLedger, PodSlotInfo},
@@ -22,8 +23,8 @@ use super::{
 };
 use crate::{
     data::{
-        Filesystem, FilesystemCounters, OwnCost, PathCounters, Snapshot, Timing, add_ledger, add_path_ledger,
-        zero_ledger,
+        Filesystem, FilesystemCounters, Floor, OwnCost, PathCounters, SiteReport, Snapshot, Timing, add_ledger,
+        add_path_ledger, zero_ledger,
     },
     sites::Operation,
 };
@@ -46,6 +47,8 @@ pub struct Options {
     pub own_cost: bool,
     /// Which writes are timed.
     pub timing: Timing,
+    /// Whether what the points themselves add to latencies is measured, at the start.
+    pub floor: bool,
     /// How the kernel is probed; the plan is made so.
     pub wish: Wish,
 }
@@ -59,6 +62,7 @@ impl Default for Options {
             filters: Filters::default(),
             own_cost: false,
             timing: Timing::All,
+            floor: false,
             wish: Wish::Auto,
         }
     }
@@ -72,6 +76,8 @@ pub struct Session {
     path_ledgers: PerCpuArray<MapData, PodPathLedger>,
     losses: PerCpuArray<MapData, PodLosses>,
     slot_info: HashMap<MapData, u32, PodSlotInfo>,
+    /// What the points themselves add to latencies, if that was measured.
+    floor: Option<Floor>,
     /// Keeps the kernel measuring the runs of our programs.
     runs_measured: Option<OwnedFd>,
 }
@@ -84,7 +90,9 @@ impl Session {
     pub fn start(plan: Plan, options: &Options) -> Result<Self> {
         raise_memlock_limit();
         let object = object()?;
+        let begun = Instant::now();
         let mut bpf = load(object, &plan, options).context("failed to load the BPF programs")?;
+        log::info!("read the BPF object and made its maps in {:?}", begun.elapsed());
         options.filters.fill(&mut bpf)?;
         if let Timing::OneIn(n) = options.timing {
             let map = bpf.map_mut(map::TIMED_BELOW).ok_or_else(|| anyhow!("no map {}", map::TIMED_BELOW))?;
@@ -96,6 +104,7 @@ impl Session {
             losses: PerCpuArray::try_from(take(&mut bpf, map::LOSSES)?)?,
             slot_info: HashMap::try_from(take(&mut bpf, map::SLOT_INFO)?)?,
             attaching: Attaching::new(bpf, object.is_basic)?,
+            floor: None,
             runs_measured: None,
             plan,
         };
@@ -107,7 +116,16 @@ impl Session {
         if options.filters.follow {
             session.attaching.follow_processes()?;
         }
+        // First, so that the kernel has time to make jumps of these while the others are attached.
+        let floor_points =
+            if options.floor { session.attaching.attach_floor(&session.plan.floor)? } else { Vec::new() };
         session.attaching.attach_all(&mut session.plan)?;
+        log::info!("loaded the programs and attached them {:?} after that began", begun.elapsed());
+        if options.floor {
+            session.floor = Some(floor::measure(session.attaching.bpf(), &session.plan.floor)?);
+        }
+        drop(floor_points);
+        return_memory();
         for operation in [Operation::Prefault, Operation::Copy] {
             if !session.plan.measures(operation) {
                 let why = session.plan.first_refusal(operation);
@@ -120,6 +138,27 @@ impl Session {
     /// The plan, with what the kernel refused.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What the points themselves add to latencies, if [`Options::floor`] asked for it.
+    pub fn floor(&self) -> Option<Floor> {
+        self.floor
+    }
+
+    /// What became of every site, and what the kernel has made of its points so far.
+    pub fn site_reports(&self) -> Vec<SiteReport> {
+        let kprobes = made::look().unwrap_or_default();
+        self.plan.site_reports(|call| made::points(&kprobes, &self.kprobes_of_site(call)))
+    }
+
+    /// Addresses of the kprobes at the entry and the returns of path number `path`.
+    pub fn kprobes_of_path(&self, path: usize) -> Vec<u64> {
+        self.attaching.addresses(&[Place::Entry(path), Place::Return(path)])
+    }
+
+    /// Addresses of the kprobes around the call at `call`.
+    pub fn kprobes_of_site(&self, call: u64) -> Vec<u64> {
+        self.attaching.addresses(&[Place::Call(call), Place::AfterCall(call)])
     }
 
     /// Probes what modules that were loaded meanwhile bring: `found` is the plan for these modules alone.
@@ -245,7 +284,7 @@ impl Session {
 }
 
 fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
-    let Options { verbose, events, slots, ref filters, own_cost: _, timing, wish: _ } = *options;
+    let Options { verbose, events, slots, ref filters, own_cost: _, timing, floor, wish: _ } = *options;
     let log_level: u8 = if verbose { log::Level::Info as u8 } else { 0 };
     // The verifier's log is pages long, and writing it slows the load down.
     let verifier_log = if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::DISABLE };
@@ -253,6 +292,7 @@ fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
     config.0.events = u32::from(events);
     config.0.slots = slots;
     filters.configure(&mut config.0);
+    config.0.floor_process = if floor { process::id() } else { 0 };
     config.0.timing = match timing {
         Timing::All => timing::ALL,
         Timing::None => timing::NONE,
@@ -281,6 +321,12 @@ fn timed_below(n: u32) -> u32 {
 
 fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     bpf.take_map(name).ok_or_else(|| anyhow!("the BPF object has no map {name} (left)"))
+}
+
+/// Gives back what parsing the kernel's types took, which is most of what this process ever has.
+fn return_memory() {
+    // SAFETY: the call has no preconditions.
+    unsafe { libc::malloc_trim(0) };
 }
 
 /// Kernels before 5.11 count BPF maps against RLIMIT_MEMLOCK (d5299b67dd59 "bpf: Memcg-based memory accounting").

@@ -38,15 +38,29 @@ pub struct Exit {
     pub restoring: Vec<usize>,
 }
 
-/// Where a call is best probed.
+/// Where an argument of a call is found. Registers go by their numbers in the instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// In a register, before the call.
+    Register(u8),
+    /// On the stack, before the call: so many words above the stack pointer.
+    StackWord(u8),
+    /// In a register, behind the call.
+    RegisterBehind(u8),
+}
+
+/// Where a call is best probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Around {
     /// Address of the probe before the call.
     pub begin: u64,
-    /// Registers that hold the bytes asked for and the iterator there, by their numbers in the instruction set.
-    pub registers: [u8; 2],
-    /// Address of the probe behind the call.
-    pub end: u64,
+    /// What holds the bytes asked for.
+    pub asked: Holder,
+    /// What holds the iterator.
+    pub iter: Holder,
+    /// Addresses of the probes behind the call, of which every return meets one: where the code parts right behind it, there
+    /// are two.
+    pub ends: Vec<u64>,
 }
 
 /// An instruction set.
@@ -74,6 +88,10 @@ pub trait InstructionSet {
     /// `arguments` are there. `jumps` are all places in the function that are jumped to. `None` if decoding from the start
     /// does not meet the call.
     fn around(function: &[u8], address: u64, call: u64, arguments: [u8; 2], jumps: &[u64]) -> Option<Around>;
+
+    /// Where the instructions from the beginning of `text`, which is at `address`, start that can run elsewhere, up to the first
+    /// that cannot; the last element is where the last of them ends.
+    fn movable(text: &[u8], address: u64) -> Vec<u64>;
 
     /// Numbers of the registers that hold arguments number `arguments` at a call.
     fn argument_registers(arguments: [u8; 2]) -> [u8; 2];

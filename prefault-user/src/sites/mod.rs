@@ -4,6 +4,7 @@
 //! callers can; and because the calls are found in the text, no list of filesystems has to be kept.
 
 mod ends;
+mod floor;
 mod instructions;
 mod paths;
 mod scan;
@@ -14,7 +15,8 @@ use std::{collections::HashMap, fmt, ops::Range};
 use self::{ends::Body, instructions::InstructionSet as _, x86_64::X86_64};
 use crate::kernel::Kernel;
 
-pub use instructions::Around;
+pub use floor::{FloorPlace, FloorPlaces};
+pub use instructions::{Around, Holder};
 pub use paths::{Destination, NoPath, Path};
 pub use scan::Call;
 
@@ -207,7 +209,8 @@ fn around(caller: Option<&Body<'_>>, call: &Call, signature: Signature) -> Aroun
     // Under another tool's probe instructions are not what they seem.
     let caller = caller.filter(|_| !call.probed);
     let found = caller.and_then(|caller| caller.around(call.address, signature.arguments()));
-    found.unwrap_or(Around { begin: call.address, registers: signature.registers(), end: call.after })
+    let [asked, iter] = signature.registers().map(Holder::Register);
+    found.unwrap_or_else(|| Around { begin: call.address, asked, iter, ends: vec![call.after] })
 }
 
 fn targets_of(kernel: &Kernel) -> Result<Vec<Target>, SitesError> {

@@ -119,6 +119,10 @@ impl InstructionSet for X86_64 {
         around::around(function, address, call, arguments, jumps)
     }
 
+    fn movable(text: &[u8], address: u64) -> Vec<u64> {
+        around::movable(text, address)
+    }
+
     fn argument_registers(arguments: [u8; 2]) -> [u8; 2] {
         around::argument_registers(arguments).map(|register| register.number() as u8)
     }

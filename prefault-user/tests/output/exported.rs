@@ -1,6 +1,6 @@
 //! Hand-made snapshots as an exporter shows them.
 
-use prefault_user::data::{Exported, Filesystem, Labels, ProcessUse, SeriesTable, SiteCount, Snapshot, Timing};
+use prefault_user::data::{Exported, Filesystem, Floor, Labels, ProcessUse, SeriesTable, SiteCount, Snapshot, Timing};
 
 use super::snapshots::PATH_NAMES;
 
@@ -21,6 +21,7 @@ pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
     Exported {
         kernel: "6.12.107+deb13-amd64".to_owned(),
         timing: Timing::OneIn(16),
+        floor: Some(Floor { jump_ns: Some(212), trap_ns: None }),
         begin_unix_ns: 1_790_000_001_000_000_000,
         uptime_ns: totals.interval.duration_ns,
         filesystems: totals.filesystems,

@@ -2,8 +2,8 @@
 
 use prefault_ebpf::{Event, EventKind, Latency, Ledger, Loss, N_LOSSES, PathLedger, bucket_of};
 use prefault_user::data::{
-    EventRecord, Filesystem, FilesystemCounters, OwnCost, PathCounters, SiteReport, Snapshot, add_ledger,
-    add_path_ledger, zero_ledger,
+    EventRecord, Filesystem, FilesystemCounters, Floor, OwnCost, PathCounters, Points, SiteReport, Snapshot,
+    add_ledger, add_path_ledger, zero_ledger,
 };
 
 /// Functions of the paths, by number.
@@ -194,6 +194,11 @@ fn other() -> FilesystemCounters {
     FilesystemCounters::other(ledger, vec![path(0, first), path(1, second)])
 }
 
+/// What the points add.
+pub fn floor() -> Option<Floor> {
+    Some(Floor { jump_ns: Some(90), trap_ns: Some(310) })
+}
+
 /// Call sites of which some could not be measured.
 pub fn sites() -> Vec<SiteReport> {
     let prefault = "fault_in_iov_iter_readable";
@@ -202,9 +207,12 @@ pub fn sites() -> Vec<SiteReport> {
         caller: caller.to_owned(),
         offset,
         target: target.to_owned(),
+        operation: if target == prefault { "prefault" } else { "copy" }.to_owned(),
         module: module.map(str::to_owned),
+        paths: vec![caller.to_owned()],
         attached: why_not.is_none(),
         mechanism: why_not.is_none().then(|| "kprobe".to_owned()),
+        points: why_not.is_none().then_some(Points::Jumps),
         why_not: why_not.map(str::to_owned),
     };
     vec![

@@ -19,6 +19,8 @@ fi
 
 # What runs while the tool of a variant measures.
 cat > /tmp/bench/measure <<'END'
+# The kernel makes jumps of kprobes a while after they were placed.
+sleep 2
 while IFS='|' read -r name arguments; do
     # Words of the arguments are meant to be split.
     echo "$1|$name|$(pace $arguments < /dev/null)"

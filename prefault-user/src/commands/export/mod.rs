@@ -42,7 +42,7 @@ use super::{
     live::{Live, tick, ticker},
     output::{Output, is_closed_pipe},
 };
-use crate::{cli_export::ExportArgs, output::exposition::Buckets, probe::session::Options};
+use crate::{cli_export::ExportArgs, data::Timing, output::exposition::Buckets, probe::session::Options};
 
 /// Questions that may wait for an answer at once: as many as there are connections.
 const QUESTIONS: usize = 64;
@@ -94,6 +94,7 @@ async fn export(args: &ExportArgs) -> Result<()> {
         filters: filters(&args.filters, false)?,
         own_cost: args.own_cost,
         timing: args.timing(),
+        floor: args.timing() != Timing::None,
         wish: args.mechanism.into(),
     };
     let receiver = access.subscribe();

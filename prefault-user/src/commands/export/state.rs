@@ -71,6 +71,7 @@ impl State {
             kernel: live.kernel().to_owned(),
             begin_unix_ns: self.begin_unix_ns,
             timing: self.timing,
+            floor: live.floor(),
             uptime_ns: totals.interval.duration_ns,
             filesystems: totals.filesystems,
             n_over_limit: totals.n_over_limit,

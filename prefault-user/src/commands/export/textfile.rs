@@ -81,6 +81,7 @@ mod tests {
             uptime_ns,
             begin_unix_ns: 0,
             timing: Timing::All,
+            floor: None,
             filesystems: Vec::new(),
             n_over_limit: 0,
             loss: LossReport::default(),

@@ -1,18 +1,9 @@
 //! The metrics: one table of names, types and labels, and how each is read out of what is exported.
 
-use std::fmt;
+use prometheus_client::registry::Unit;
 
-use prometheus_client::{
-    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
-    metrics::MetricType,
-    registry::Unit,
-};
-
-use super::{
-    buckets::{Buckets, seconds},
-    native::Sparse,
-};
-use crate::data::{Exported, FilesystemInterval, Histogram, Labels, PathStats, Series, SiteCount};
+use super::buckets::seconds;
+use crate::data::{Exported, FilesystemInterval, Floor, Histogram, Labels, PathStats, Points, Series, SiteCount};
 
 /// Labels of one sample.
 pub type Set<'a> = Vec<(&'static str, &'a str)>;
@@ -78,6 +69,8 @@ enum Values {
     Sites,
     /// Loss by cause.
     Loss,
+    /// The floor by what the kernel makes of points, where it is known.
+    Floor,
     /// One counter, absent if its value is not known.
     Counter(fn(&Exported) -> Option<f64>),
     /// One gauge, absent if its value is not known.
@@ -91,7 +84,7 @@ const fn family(name: &'static str, help: &'static str, values: Values) -> Famil
 }
 
 /// Every metric, in the order of the exposition.
-pub static FAMILIES: [Family; 34] = [
+pub static FAMILIES: [Family; 35] = [
     family("prefault_up", "1: measuring is on.", Values::Gauge(|_| Some(1.0))),
     family("prefault_build_info", "Version of prefault.", Values::Info("version", |_| env!("CARGO_PKG_VERSION"))),
     family("prefault_kernel_info", "Release of the kernel.", Values::Info("release", |exported| &exported.kernel)),
@@ -194,6 +187,11 @@ pub static FAMILIES: [Family; 34] = [
         Values::Gauge(|exported| Some(exported.timing.one_in().map_or(0.0, |n| f64::from(n).recip()))),
     ),
     family(
+        "prefault_floor_seconds",
+        "What the points around a call add to its latency, by what the kernel makes of them.",
+        Values::Floor,
+    ),
+    family(
         "prefault_series_over_limit",
         "Filesystems beyond the limit, counted under other.",
         Values::Gauge(|exported| Some(exported.n_over_limit as f64)),
@@ -227,7 +225,7 @@ impl Family {
             Values::Filesystem(_) | Values::Kinds(_) | Values::PathCounter(_) | Values::Loss | Values::Counter(_) => {
                 Kind::Counter
             }
-            Values::PathGauge(_) | Values::Sites | Values::Gauge(_) => Kind::Gauge,
+            Values::PathGauge(_) | Values::Sites | Values::Floor | Values::Gauge(_) => Kind::Gauge,
             Values::Latency(_) => Kind::Histogram,
             Values::PathMode | Values::Info(..) => Kind::Info,
         }
@@ -242,6 +240,7 @@ impl Family {
             Values::PathMode => &["fstype", "device", "path", "mode"],
             Values::Sites => &["operation", "mechanism"],
             Values::Loss => &["cause"],
+            Values::Floor => &["points"],
             Values::Info("version", _) => &["version"],
             Values::Info(..) => &["release"],
             Values::Counter(_) | Values::Gauge(_) => &[],
@@ -308,6 +307,14 @@ impl Family {
                     .map(|entry| Sample { labels: vec![("cause", entry.key)], value: Value::Count(entry.count) })
                     .collect()
             }
+            Values::Floor => {
+                let Floor { jump_ns, trap_ns } = exported.floor.unwrap_or_default();
+                let of = |points: Points, ns: Option<u64>| {
+                    let value = Value::Number(seconds(ns?));
+                    Some(Sample { labels: vec![("points", points.name())], value })
+                };
+                [of(Points::Jumps, jump_ns), of(Points::Traps, trap_ns)].into_iter().flatten().collect()
+            }
             Values::Counter(value) | Values::Gauge(value) => {
                 let sample = |value| Sample { labels: Vec::new(), value: Value::Number(value) };
                 value(exported).map(sample).into_iter().collect()
@@ -318,49 +325,9 @@ impl Family {
         }
     }
 
-    /// Adds all its samples.
-    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>, exported: &Exported, buckets: &Buckets) -> fmt::Result {
-        let samples = self.samples(exported);
-        // A single value that is not known is not there at all.
-        if samples.is_empty() && matches!(self.values, Values::Counter(_) | Values::Gauge(_)) {
-            return Ok(());
-        }
-        let kind = match self.kind() {
-            Kind::Counter => MetricType::Counter,
-            Kind::Gauge => MetricType::Gauge,
-            Kind::Histogram => MetricType::Histogram,
-            Kind::Info => MetricType::Info,
-        };
-        let (name, unit) = self.base_name();
-        let mut metric = encoder.encode_descriptor(name, self.help, unit.as_ref(), kind)?;
-        samples.iter().try_for_each(|sample| self.encode_sample(&mut metric, sample, buckets))
-    }
-
-    fn encode_sample(&self, metric: &mut MetricEncoder<'_>, sample: &Sample<'_>, buckets: &Buckets) -> fmt::Result {
-        if self.kind() == Kind::Info {
-            return metric.encode_info(&sample.labels);
-        }
-        // A family of no labels would be written with empty braces.
-        if sample.labels.is_empty() {
-            return self.encode_value(metric, sample.value, buckets);
-        }
-        self.encode_value(&mut metric.encode_family(&sample.labels)?, sample.value, buckets)
-    }
-
-    fn encode_value(&self, metric: &mut MetricEncoder<'_>, value: Value<'_>, buckets: &Buckets) -> fmt::Result {
-        match (self.kind(), value) {
-            (_, Value::Latency(histogram)) => metric.encode_histogram_with_native::<NoLabelSet>(
-                seconds(histogram.sum_ns),
-                histogram.count(),
-                &buckets.of(histogram),
-                None,
-                Sparse::from(histogram).native(),
-            ),
-            (Kind::Counter, Value::Count(count)) => metric.encode_counter::<NoLabelSet, _, f64>(&count, None),
-            (Kind::Counter, Value::Number(number)) => metric.encode_counter::<NoLabelSet, _, f64>(&number, None),
-            (_, Value::Count(count)) => metric.encode_gauge(&count),
-            (_, Value::Number(number)) => metric.encode_gauge(&number),
-        }
+    /// Whether it is left out as a whole where it has no samples, because its value is not known.
+    pub fn is_optional(&self) -> bool {
+        matches!(self.values, Values::Counter(_) | Values::Gauge(_) | Values::Floor)
     }
 }
 

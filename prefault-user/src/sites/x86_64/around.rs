@@ -4,14 +4,16 @@
 //! The kernel optimises a probe if the five bytes from it on are instructions that can run elsewhere and that nothing jumps
 //! into (arch/x86/kernel/kprobes/opt.c, can_optimize and copy_optimized_instructions); a call is none of them. Before the
 //! call there are mostly moves of arguments into their registers: the probe goes before them and takes each argument from
-//! where it is moved from. Behind it, it goes past what cannot run elsewhere for as long as the result stays in its register.
+//! where it is moved from; what is only computed there is taken behind the call. Behind it, it goes past what cannot run elsewhere
+//! for as long as the result stays in its register; at a branch, both ways are probed.
 
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
+    ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpKind, Register,
 };
 
 use super::X86_64;
-use crate::sites::instructions::{Around, InstructionSet as _};
+use crate::sites::instructions::{Around, Holder, InstructionSet as _};
 
 /// Instructions that the end is moved by at most, so that what is measured stays what it is.
 const MOST_PASSED: usize = 4;
@@ -20,18 +22,28 @@ const MOST_PASSED: usize = 4;
 const ARGUMENTS: [Register; 6] =
     [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 
-/// Places around the call at `call` in `function`, which is at `address`, and the registers that hold `arguments` there.
-/// `jumps` are all places that are jumped to.
+/// Registers that a function leaves as they were (System V ABI).
+const KEPT_BY_CALLS: [Register; 6] =
+    [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
+
+/// Words of the stack that an argument is looked for in.
+const STACK_WORDS: u64 = 16;
+
+/// Places around the call at `call` in `function`, which is at `address`, and what holds `arguments` there. `jumps` are all
+/// places that are jumped to.
 pub fn around(function: &[u8], address: u64, call: u64, arguments: [u8; 2], jumps: &[u64]) -> Option<Around> {
     let instructions: Vec<Instruction> =
         Decoder::with_ip(64, function, address, DecoderOptions::NONE).into_iter().collect();
     let index = instructions.iter().position(|instruction| instruction.ip() == call)?;
     let after = instructions[index].next_ip();
-    let registers = argument_registers(arguments);
-    let plain = (call, registers);
-    let (begin, registers) = before(&instructions[..index], call, registers, jumps).unwrap_or(plain);
-    let end = behind(&instructions[index + 1..], jumps).unwrap_or(after);
-    Some(Around { begin, registers: registers.map(|register| register.number() as u8), end })
+    let plain = (call, argument_registers(arguments).map(holder));
+    let (begin, [asked, iter]) = before(&instructions[..index], call, arguments, jumps).unwrap_or(plain);
+    let needed = match asked {
+        Holder::RegisterBehind(number) => KEPT_BY_CALLS.into_iter().find(|kept| kept.number() == usize::from(number)),
+        _ => None,
+    };
+    let ends = behind(&instructions, index + 1, needed, jumps).unwrap_or_else(|| vec![after]);
+    Some(Around { begin, asked, iter, ends })
 }
 
 /// The registers of arguments number `arguments` at a call.
@@ -39,35 +51,94 @@ pub fn argument_registers(arguments: [u8; 2]) -> [Register; 2] {
     arguments.map(|argument| ARGUMENTS[usize::from(argument)])
 }
 
-/// The nearest place before the call where a probe can be optimised.
-fn before(
-    before: &[Instruction],
-    call: u64,
-    mut registers: [Register; 2],
-    jumps: &[u64],
-) -> Option<(u64, [Register; 2])> {
+fn holder(register: Register) -> Holder {
+    Holder::Register(register.number() as u8)
+}
+
+/// Where instructions start that can run elsewhere, as [`crate::sites::instructions::InstructionSet::movable`] says.
+pub fn movable(text: &[u8], address: u64) -> Vec<u64> {
+    let mut starts = vec![address];
+    let saves = |instruction: &Instruction| matches!(instruction.mnemonic(), Mnemonic::Push | Mnemonic::Sub);
+    let instructions = Decoder::with_ip(64, text, address, DecoderOptions::NONE).into_iter();
+    let movable = instructions.take_while(|instruction| can_run_elsewhere(instruction) || saves(instruction));
+    starts.extend(movable.map(|instruction| instruction.next_ip()));
+    starts
+}
+
+/// Where an argument comes from, while the instructions before a call are gone through backwards.
+#[derive(Clone, Copy)]
+enum Origin {
+    /// It is in this register from here to the call.
+    Register(Register),
+    /// It is in this word of the stack from here to the call.
+    StackWord(u8),
+    /// It is only known behind the call, in this register.
+    Behind(Register),
+}
+
+impl Origin {
+    /// Where it is before `instruction`, if it can be said. What is computed right before the call is still there behind it in
+    /// a register that calls leave alone.
+    fn before(self, instruction: &Instruction) -> Option<Self> {
+        match self {
+            Self::Register(register) if is_move(instruction) && instruction.op0_register() == register => {
+                Some(Self::Register(instruction.op1_register()))
+            }
+            Self::Register(register)
+                if instruction.op0_kind() == OpKind::Register && instruction.op0_register() == register =>
+            {
+                match stack_word(instruction) {
+                    Some(word) => Some(Self::StackWord(word)),
+                    None => KEPT_BY_CALLS.contains(&register).then_some(Self::Behind(register)),
+                }
+            }
+            Self::Register(register) => (!writes(instruction, register)).then_some(self),
+            Self::StackWord(_) => {
+                (instruction.op0_kind() != OpKind::Memory && !writes(instruction, Register::RSP)).then_some(self)
+            }
+            Self::Behind(_) => Some(self),
+        }
+    }
+
+    fn holder(self) -> Holder {
+        match self {
+            Self::Register(register) => holder(register),
+            Self::StackWord(word) => Holder::StackWord(word),
+            Self::Behind(register) => Holder::RegisterBehind(register.number() as u8),
+        }
+    }
+}
+
+/// The nearest place before the call where a probe can be optimised, and what holds the bytes asked for and the iterator.
+fn before(before: &[Instruction], call: u64, arguments: [u8; 2], jumps: &[u64]) -> Option<(u64, [Holder; 2])> {
+    let mut origins = argument_registers(arguments).map(Origin::Register);
     let mut next = call;
-    for instruction in before.iter().rev() {
+    for (index, instruction) in before.iter().enumerate().rev() {
         if jumps.contains(&next) || !can_run_elsewhere(instruction) {
             return None;
         }
-        for register in &mut registers {
-            if is_move(instruction) && instruction.op0_register() == *register {
-                *register = instruction.op1_register();
-            } else if writes(instruction, *register) {
+        let [asked, iter] = origins;
+        origins = [asked.before(instruction)?, iter.before(instruction)?];
+        match origins {
+            // The iterator is needed before the call.
+            [_, Origin::Behind(_)] => return None,
+            [Origin::Behind(register), _] if before[index + 1..].iter().any(|later| writes(later, register)) => {
                 return None;
             }
+            _ => {}
         }
         next = instruction.ip();
         if call - next >= X86_64::OPTIMISED_BYTES {
-            return Some((next, registers));
+            return Some((next, origins.map(Origin::holder)));
         }
     }
     None
 }
 
-/// The nearest place behind the call where a probe can be optimised and the result is in its register.
-fn behind(behind: &[Instruction], jumps: &[u64]) -> Option<u64> {
+/// The nearest places behind the call where a probe can be optimised, and the result and the register that is `needed` are
+/// still there: one, or the two ways that a branch right behind the call goes.
+fn behind(all: &[Instruction], first: usize, needed: Option<Register>, jumps: &[u64]) -> Option<Vec<u64>> {
+    let behind = &all[first..];
     for (passed, instruction) in behind.iter().enumerate().take(MOST_PASSED + 1) {
         let place = instruction.ip();
         // Whoever jumps there has not called.
@@ -75,13 +146,35 @@ fn behind(behind: &[Instruction], jumps: &[u64]) -> Option<u64> {
             return None;
         }
         if has_room(&behind[passed..], place, jumps) {
-            return Some(place);
+            return Some(vec![place]);
         }
-        if instruction.flow_control() != FlowControl::Next || writes(instruction, Register::RAX) {
+        if instruction.flow_control() == FlowControl::ConditionalBranch {
+            let (through, away) = (instruction.next_ip(), instruction.near_branch_target());
+            let parts = !jumps.contains(&through)
+                && has_room(&behind[passed + 1..], through, jumps)
+                && is_only_reached_by_one_jump(all, away, jumps);
+            return parts.then(|| vec![through, away]);
+        }
+        let keeps = |register| !writes(instruction, register);
+        if instruction.flow_control() != FlowControl::Next || !keeps(Register::RAX) || !needed.is_none_or(keeps) {
             return None;
         }
     }
     None
+}
+
+/// Whether nothing but one jump leads to the instruction at `place`: what stands before it does not go on to it.
+fn is_only_reached_by_one_jump(all: &[Instruction], place: u64, jumps: &[u64]) -> bool {
+    let before = all.iter().take_while(|instruction| instruction.ip() < place).last();
+    let goes_on = before.is_none_or(|instruction| {
+        instruction.next_ip() != place
+            || !matches!(
+                instruction.flow_control(),
+                // Breakpoints are padding.
+                FlowControl::UnconditionalBranch | FlowControl::Return | FlowControl::Interrupt
+            )
+    });
+    !goes_on && jumps.iter().filter(|&&target| target == place).count() == 1
 }
 
 fn has_room(instructions: &[Instruction], place: u64, jumps: &[u64]) -> bool {
@@ -96,11 +189,27 @@ fn has_room(instructions: &[Instruction], place: u64, jumps: &[u64]) -> bool {
     false
 }
 
-/// Instructions of which it is certain that the kernel lets them run elsewhere: fewer than it does.
+/// Instructions of which it is certain that the kernel lets them run elsewhere: fewer than it does. It mends operands that are
+/// relative to the instruction (arch/x86/kernel/kprobes/core.c, __copy_instruction).
 fn can_run_elsewhere(instruction: &Instruction) -> bool {
     matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Lea | Mnemonic::Cmp | Mnemonic::Xor)
-        && instruction.segment_prefix() == Register::None
-        && !instruction.is_ip_rel_memory_operand()
+        || is_conditional_move(instruction)
+}
+
+fn is_conditional_move(instruction: &Instruction) -> bool {
+    instruction.flow_control() == FlowControl::Next
+        && instruction.condition_code() != ConditionCode::None
+        && instruction.op_count() == 2
+}
+
+/// The word of the stack that an instruction only loads a register from.
+fn stack_word(instruction: &Instruction) -> Option<u8> {
+    let is_load = instruction.mnemonic() == Mnemonic::Mov
+        && instruction.op1_kind() == OpKind::Memory
+        && instruction.op0_register().is_gpr64()
+        && (instruction.memory_base(), instruction.memory_index()) == (Register::RSP, Register::None);
+    let offset = instruction.memory_displacement64();
+    (is_load && offset.is_multiple_of(8) && offset / 8 < STACK_WORDS).then_some((offset / 8) as u8)
 }
 
 fn is_move(instruction: &Instruction) -> bool {
@@ -126,27 +235,77 @@ mod tests {
         0x48, 0x89, 0xc3, 0xc3,
     ];
     const CALL: u64 = AT + 6;
+    const RSI: Holder = Holder::Register(6);
+    const RDI: Holder = Holder::Register(7);
+
+    fn found(function: &[u8], call: u64, jumps: &[u64]) -> Option<Around> {
+        around(function, AT, call, [1, 0], jumps)
+    }
+
+    fn places(begin: u64, asked: Holder, iter: Holder, end: u64) -> Option<Around> {
+        Some(Around { begin, asked, iter, ends: vec![end] })
+    }
 
     #[test]
     fn call_is_probed_before_its_arguments_are_moved_and_behind_what_cannot_run_elsewhere() {
-        let found = around(&FUNCTION, AT, CALL, [1, 0], &[]);
         // rbx is number 3.
-        assert_eq!(found, Some(Around { begin: AT, registers: [3, 15], end: AT + 15 }));
+        let expected = places(AT, Holder::Register(3), Holder::Register(15), AT + 15);
+        assert_eq!(found(&FUNCTION, CALL, &[]), expected);
     }
 
     #[test]
     fn nothing_is_moved_past_what_is_jumped_to() {
-        let found = around(&FUNCTION, AT, CALL, [1, 0], &[AT + 3, AT + 15]);
-        assert_eq!(found, Some(Around { begin: CALL, registers: [6, 7], end: AT + 11 }));
-        let whole = around(&FUNCTION, AT, CALL, [1, 0], &[AT, AT + 11]);
-        assert_eq!(whole, Some(Around { begin: AT, registers: [3, 15], end: AT + 15 }), "these are reached by all");
+        assert_eq!(found(&FUNCTION, CALL, &[AT + 3, AT + 15]), places(CALL, RSI, RDI, AT + 11));
+        let whole = found(&FUNCTION, CALL, &[AT, AT + 11]);
+        assert_eq!(whole, found(&FUNCTION, CALL, &[]), "these are reached by all");
     }
 
     #[test]
-    fn arguments_that_are_computed_and_results_that_are_overwritten_keep_the_probes_at_the_call() {
-        // mov 0x8(%rsp),%rdi; mov %rbx,%rsi; call; xor %eax,%eax; ret
-        let function = [0x48, 0x8b, 0x7c, 0x24, 0x08, 0x48, 0x89, 0xde, 0xe8, 0x6e, 0x51, 0x37, 0x00, 0x31, 0xc0, 0xc3];
-        let found = around(&function, AT, AT + 8, [1, 0], &[]);
-        assert_eq!(found, Some(Around { begin: AT + 8, registers: [6, 7], end: AT + 13 }));
+    fn arguments_that_are_overwritten_and_results_that_are_keep_the_probes_at_the_call() {
+        // mov 0x8(%rbx),%rdi; mov %rbx,%rsi; call; xor %eax,%eax; ret
+        let function = [0x48, 0x8b, 0x7b, 0x08, 0x48, 0x89, 0xde, 0xe8, 0x6e, 0x51, 0x37, 0x00, 0x31, 0xc0, 0xc3];
+        assert_eq!(found(&function, AT + 7, &[]), places(AT + 7, RSI, RDI, AT + 12));
+    }
+
+    #[test]
+    fn an_argument_may_come_from_the_stack() {
+        // mov 0x8(%rsp),%rdi; mov %rbx,%rsi; call; mov %rbx,%rdx; mov %rbx,%rdi; ret
+        let function = [
+            0x48, 0x8b, 0x7c, 0x24, 0x08, 0x48, 0x89, 0xde, 0xe8, 0x6e, 0x51, 0x37, 0x00, 0x48, 0x89, 0xda, 0x48, 0x89,
+            0xdf, 0xc3,
+        ];
+        assert_eq!(found(&function, AT + 8, &[]), places(AT, Holder::Register(3), Holder::StackWord(1), AT + 13));
+    }
+
+    /// cmova %r15,%r12; mov %r12,%rsi; call; cmp %rax,%r12; je to the end; lea 0x48(%rsp),%rcx; ret; xor %eax,%eax; ret
+    const BRANCH: [u8; 27] = [
+        0x4d, 0x0f, 0x47, 0xe7, 0x4c, 0x89, 0xe6, 0xe8, 0x6e, 0x51, 0x37, 0x00, 0x49, 0x39, 0xc4, 0x74, 0x06, 0x48,
+        0x8d, 0x4c, 0x24, 0x48, 0xc3, 0x31, 0xc0, 0xc3, 0x90,
+    ];
+
+    #[test]
+    fn what_is_computed_before_the_call_is_taken_behind_it_and_both_ways_of_a_branch_are_probed() {
+        let expected = Around { begin: AT, asked: Holder::RegisterBehind(12), iter: RDI, ends: vec![AT + 17, AT + 23] };
+        assert_eq!(found(&BRANCH, AT + 7, &[AT + 23]), Some(expected));
+    }
+
+    #[test]
+    fn a_branch_to_where_others_go_too_is_not_followed() {
+        for jumps in [vec![AT + 23, AT + 23], vec![AT + 17, AT + 23]] {
+            assert_eq!(found(&BRANCH, AT + 7, &jumps).map(|around| around.ends), Some(vec![AT + 12]));
+        }
+        // A nop in place of the return before it.
+        let mut falls_through = BRANCH;
+        falls_through[22] = 0x90;
+        assert_eq!(found(&falls_through, AT + 7, &[AT + 23]).map(|around| around.ends), Some(vec![AT + 12]));
+    }
+
+    #[test]
+    fn a_register_that_is_written_again_is_not_looked_at_behind_the_call() {
+        // cmova %r15,%r12; mov %r12,%rsi; mov %rbx,%r12; call; ret
+        let function = [0x4d, 0x0f, 0x47, 0xe7, 0x4c, 0x89, 0xe6, 0x49, 0x89, 0xdc, 0xe8, 0x6e, 0x51, 0x37, 0x00, 0xc3];
+        // Six bytes of moves are enough before the conditional one is met.
+        assert_eq!(found(&function, AT + 10, &[]), places(AT + 4, Holder::Register(12), RDI, AT + 15));
+        assert_eq!(found(&function, AT + 10, &[AT + 7]), places(AT + 10, RSI, RDI, AT + 15));
     }
 }
