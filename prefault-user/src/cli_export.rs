@@ -7,6 +7,7 @@ use regex_lite::Regex;
 
 use crate::{
     cli::{FilterArgs, Mechanism, seconds},
+    cli_privilege::PrivilegeArgs,
     commands::export::Address,
     data::Timing,
     output::exposition::Buckets,
@@ -84,6 +85,9 @@ pub struct ExportArgs {
     /// Which series.
     #[command(flatten)]
     pub series: SeriesArgs,
+    /// What is given up.
+    #[command(flatten)]
+    pub privileges: PrivilegeArgs,
     /// Which writes.
     #[command(flatten)]
     pub filters: FilterArgs,

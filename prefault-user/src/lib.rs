@@ -5,10 +5,12 @@
 
 pub mod cli;
 pub mod cli_export;
+pub mod cli_privilege;
 pub mod commands;
 pub mod data;
 pub mod kernel;
 pub mod output;
+pub mod privilege;
 pub mod probe;
 pub mod sites;
 pub mod workload;

@@ -13,8 +13,8 @@ use crate::{paths, process, setup};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAM: &str = "prefault";
-/// The tool, and what guests need to test it.
-const PROGRAMS: [&str; 3] = [PROGRAM, "workload", "pace"];
+/// The tool, what guests need to test it, and what writes the documents of its packages.
+const PROGRAMS: [&str; 5] = [PROGRAM, "workload", "pace", "confined", "documents"];
 
 /// Where the executable is put; guests have this directory on their path.
 #[must_use]
@@ -33,7 +33,7 @@ pub fn run() -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--quiet", "--release", "--target", TARGET, "--target-dir"]).arg(paths::target("static"));
-    build.args(["--package", "prefault-user", "--features", "workload"]);
+    build.args(["--package", "prefault-user", "--features", "workload,documents"]);
     for program in PROGRAMS {
         build.args(["--bin", program]);
     }

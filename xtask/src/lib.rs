@@ -6,6 +6,8 @@ pub mod apt;
 pub mod bench;
 pub mod demo;
 pub mod dist;
+pub mod monitoring;
+pub mod package;
 pub mod page;
 pub mod paths;
 pub mod process;

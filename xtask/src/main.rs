@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use xtask::{bench, demo, dist, page, setup, tests, vm};
+use xtask::{bench, demo, dist, monitoring, package, page, setup, tests, vm};
 
 /// Tasks of the prefault workspace.
 #[derive(Parser)]
@@ -21,6 +21,10 @@ enum Task {
     Bench(bench::Args),
     /// Show what the tool measures: four filesystems, resident and non-resident buffers.
     Demo,
+    /// Write the Grafana dashboard, packaging/grafana/prefault.json.
+    Dashboard,
+    /// Make target/packages/*.deb and *.rpm.
+    Package,
     /// Take pictures of the exporter's start page.
     Page,
 }
@@ -36,6 +40,11 @@ fn main() -> ExitCode {
         Task::Test(args) => tests::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Demo => demo::run(),
+        Task::Package => package::run().map(|packages| {
+            println!("{}\n{}", packages.deb.display(), packages.rpm.display());
+            ExitCode::SUCCESS
+        }),
+        Task::Dashboard => monitoring::write_dashboard().map(|()| ExitCode::SUCCESS),
         Task::Page => page::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

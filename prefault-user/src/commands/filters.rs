@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::mounts::{mount_of, mounts};
+use super::mounts::{host_mounts, mount_of, mounts};
 use crate::{cli::FilterArgs, probe::filters::Filters};
 
 /// Reads the filters out of what was `typed`; `has_command` says that a command will be started.
@@ -49,7 +49,7 @@ fn devices_named(device: &str) -> Result<Vec<u32>> {
     ensure!(metadata.file_type().is_block_device(), "{path} is not a block device: give one, or MAJOR:MINOR");
     let mut devices = vec![kernel_number(libc::major(metadata.rdev()), libc::minor(metadata.rdev()))];
     let canonical = fs::canonicalize(&path)?;
-    for mount in mounts()? {
+    for mount in host_mounts()? {
         let source = mount.mount_source.as_deref().and_then(|source| fs::canonicalize(source).ok());
         if source.as_deref() == Some(&canonical) {
             devices.extend(parse_number(&mount.majmin));

@@ -15,7 +15,7 @@ pub struct Exported {
     pub begin_unix_ns: u64,
     /// Which writes are timed.
     pub timing: Timing,
-    /// What the points themselves add to latencies, if that was measured.
+    /// What the points themselves add to latencies, `None` if that was not measured.
     pub floor: Option<Floor>,
     /// The series of filesystems, `other` as the last.
     pub filesystems: Vec<Series>,

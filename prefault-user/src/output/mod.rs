@@ -11,6 +11,7 @@ pub mod json;
 pub mod otlp;
 pub mod page;
 pub mod report;
+pub mod security;
 pub mod sentence;
 pub mod table;
 pub mod units;

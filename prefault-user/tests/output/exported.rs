@@ -21,7 +21,7 @@ pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
     Exported {
         kernel: "6.12.107+deb13-amd64".to_owned(),
         timing: Timing::OneIn(16),
-        floor: Some(Floor { jump_ns: Some(212), trap_ns: None }),
+        floor: Some(Floor { jump_ns: Some(362), trap_ns: Some(791) }),
         begin_unix_ns: 1_790_000_001_000_000_000,
         uptime_ns: totals.interval.duration_ns,
         filesystems: totals.filesystems,

@@ -26,6 +26,9 @@ pub const LABORATORY: [Need; 4] = [
     need("zstd", "unpacks kernel modules"),
 ];
 
+/// What makes packages; dpkg-deb is there where apt is.
+pub const PACKAGING: [Need; 1] = [need("rpm", "makes the RPM and shows what is in it")];
+
 /// What shows the exporter's start page.
 pub const BROWSER: [Need; 1] = [need("chromium", "shows the exporter's start page")];
 

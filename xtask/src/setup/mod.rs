@@ -27,6 +27,18 @@ pub fn run() -> Result<()> {
     rust_src::ensure()
 }
 
+/// Installs what packages are made with, if it is missing.
+///
+/// # Errors
+/// When it cannot be had; the message has the remedy.
+pub fn ensure_packaging() -> Result<()> {
+    if debian::has(&debian::PACKAGING)? {
+        return Ok(());
+    }
+    let _lock = paths::lock(&paths::target("setup"))?;
+    debian::ensure(&debian::PACKAGING)
+}
+
 fn announce(what: &str, why: &str) {
     eprintln!("setup: installing {what}: {why}");
 }

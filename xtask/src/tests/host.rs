@@ -5,9 +5,9 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{report::Report, tidy};
+use super::{confinement::given_up, report::Report, tidy};
 use crate::{
-    paths,
+    dist, monitoring, package, paths,
     process::{self, last_lines},
 };
 
@@ -21,6 +21,7 @@ pub fn run(report: &mut Report) {
     check(report, "host formatting", || cargo(&["fmt", "--check", "--", "--color", "never"]).map(drop));
     check(report, "host lints", || cargo(&lints).map(drop));
     check(report, "host tidy", tidy::check);
+    check(report, "host rules and alerts", monitoring::check_rules);
     check(report, "host export to a collector", || {
         let test = ["test", "--quiet", "--package", "prefault-user", "--features", "otlp", "--test", "otlp"];
         cargo(&test).map(drop)
@@ -48,6 +49,40 @@ pub fn refusal(report: &mut Report, program: &Path) {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.code() == Some(2), "{}, expected exit code 2: {said}", output.status);
         ensure!(said.lines().count() == 1, "expected one line, got:\n{said}");
+        Ok(())
+    });
+}
+
+/// What a process of this machine's kernel can do once it has given up its privileges.
+pub fn confinement(report: &mut Report) {
+    const NAME: &str = "host confinement";
+    let is_root = process::output(Command::new("id").arg("-u")).is_ok_and(|user| user.trim() == "0");
+    if report.wants(NAME) && !is_root {
+        report.skip(NAME, "only root has capabilities to keep");
+        return;
+    }
+    check(report, NAME, || {
+        let folder = paths::target("tests").join(format!("confined.{}", std::process::id()));
+        for below in ["readable", "writable", "other"] {
+            paths::create_dir(&folder.join(below))?;
+            paths::write(&folder.join(below).join("file"), "x")?;
+        }
+        let output = process::output(Command::new(dist::directory().join("confined")).arg(&folder));
+        paths::remove_dir(&folder)?;
+        given_up(&output?, None)
+    });
+}
+
+/// Both packages are made and have what they are to have; guests install one of them.
+pub fn packages(report: &mut Report) {
+    const NAME: &str = "host Debian package and RPM";
+    check(report, NAME, || {
+        let packages = package::for_guests()?;
+        let deb = process::output(Command::new("dpkg-deb").arg("--contents").arg(&packages.deb))?;
+        let rpm = process::output(Command::new("rpm").args(["-qlp"]).arg(&packages.rpm))?;
+        for file in ["/usr/bin/prefault", "/prefault.service", "/prefault-export.1.gz", "/etc/default/prefault"] {
+            ensure!(deb.contains(file) && rpm.contains(file), "{file} is missing in\n{deb}\n{rpm}");
+        }
         Ok(())
     });
 }

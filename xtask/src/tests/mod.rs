@@ -2,6 +2,9 @@
 //! line per case, and a tally as the last line.
 
 pub mod cases;
+pub mod confinement;
+#[cfg(test)]
+mod deployment;
 pub mod document;
 pub mod export;
 pub mod golden;
@@ -88,7 +91,11 @@ fn kernels(args: &Args) -> Vec<String> {
 fn everything(args: &Args, kernels: &[String], mut report: Report) -> Report {
     host::run(&mut report);
     match dist::run() {
-        Ok(program) => host::refusal(&mut report, &program),
+        Ok(program) => {
+            host::refusal(&mut report, &program);
+            host::confinement(&mut report);
+            host::packages(&mut report);
+        }
         Err(error) => {
             report.fail("static executable", 1, &error);
             return report;

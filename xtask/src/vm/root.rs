@@ -17,7 +17,7 @@ use crate::{
 
 const SUITE: &str = "trixie";
 /// What tests and people use in a guest; dependencies are added by apt.
-const PACKAGES: [&str; 41] = [
+const PACKAGES: [&str; 42] = [
     "base-files",
     "base-passwd",
     "bash",
@@ -55,6 +55,7 @@ const PACKAGES: [&str; 41] = [
     "reiserfsprogs",
     "sed",
     "strace",
+    "systemd",
     "udftools",
     "util-linux",
     "util-linux-extra",

@@ -64,6 +64,11 @@ impl AccessWatch {
         self.access.subscribe()
     }
 
+    /// The files that it is made of, which are read again.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.times.keys().map(PathBuf::as_path)
+    }
+
     /// Waits until it is time to look at the files; for ever if there are none.
     pub async fn due(&mut self) {
         tick(&mut self.ticker).await;

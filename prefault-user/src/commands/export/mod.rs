@@ -9,6 +9,7 @@ pub mod address;
 pub mod answer;
 pub mod auth;
 mod complaints;
+mod confine;
 mod negotiate;
 #[cfg(feature = "otlp")]
 pub mod otlp;
@@ -42,7 +43,11 @@ use super::{
     live::{Live, tick, ticker},
     output::{Output, is_closed_pipe},
 };
-use crate::{cli_export::ExportArgs, data::Timing, output::exposition::Buckets, probe::session::Options};
+use crate::{
+    cli_export::ExportArgs,
+    output::{exposition::Buckets, security},
+    probe::session::Options,
+};
 
 /// Questions that may wait for an answer at once: as many as there are connections.
 const QUESTIONS: usize = 64;
@@ -94,12 +99,19 @@ async fn export(args: &ExportArgs) -> Result<()> {
         filters: filters(&args.filters, false)?,
         own_cost: args.own_cost,
         timing: args.timing(),
-        floor: args.timing() != Timing::None,
+        floor: !args.no_latency,
         wish: args.mechanism.into(),
     };
+    let live = Live::begin(&options)?;
+    let left = confine::confine(args, &access)?;
+    if args.privileges.print_security {
+        print!("{}", security::text(&left));
+        return Ok(());
+    }
+    log::info!("what this process may still do:\n{}", security::text(&left));
     let receiver = access.subscribe();
     let scheme = if receiver.borrow().tls.is_some() { "https" } else { "http" };
-    let mut exporter = Exporter::begin(Live::begin(&options)?, access, args)?;
+    let mut exporter = Exporter::begin(live, access, args)?;
     let places: Vec<String> = listeners.iter().map(|listener| place(listener, scheme)).collect();
     let (asks, questions) = mpsc::channel(QUESTIONS);
     #[cfg(feature = "otlp")]

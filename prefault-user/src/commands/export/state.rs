@@ -10,7 +10,7 @@ use procfs::process::{MountInfo, Process};
 
 use crate::{
     cli_export::{ExportArgs, SeriesArgs},
-    commands::{live::Live, mounts::mounts},
+    commands::{live::Live, mounts::host_mounts},
     data::{Exported, Filesystem, Labels, ProcessUse, SeriesTable, SiteCount, Timing},
     probe::plan::Plan,
     sites::Operation,
@@ -59,7 +59,7 @@ impl State {
         let label = |filesystem: &Filesystem| {
             which.shows(filesystem).then(|| {
                 let mount_point = which.with_mount_point.then(|| {
-                    let mounts = mounts_now.get_or_insert_with(|| mounts().unwrap_or_default());
+                    let mounts = mounts_now.get_or_insert_with(|| host_mounts().unwrap_or_default());
                     mount_point(mounts, filesystem)
                 });
                 let Filesystem { fstype, device, .. } = filesystem.clone();

@@ -1,9 +1,18 @@
 //! The metrics: one table of names, types and labels, and how each is read out of what is exported.
 
-use prometheus_client::registry::Unit;
+use std::fmt;
 
-use super::buckets::seconds;
-use crate::data::{Exported, FilesystemInterval, Floor, Histogram, Labels, PathStats, Points, Series, SiteCount};
+use prometheus_client::{
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
+    metrics::MetricType,
+    registry::Unit,
+};
+
+use super::{
+    buckets::{Buckets, seconds},
+    native::Sparse,
+};
+use crate::data::{Exported, FilesystemInterval, Histogram, Labels, PathStats, Points, Series, SiteCount};
 
 /// Labels of one sample.
 pub type Set<'a> = Vec<(&'static str, &'a str)>;
@@ -69,10 +78,10 @@ enum Values {
     Sites,
     /// Loss by cause.
     Loss,
-    /// The floor by what the kernel makes of points, where it is known.
-    Floor,
     /// One counter, absent if its value is not known.
     Counter(fn(&Exported) -> Option<f64>),
+    /// What the points add to latencies, by what they are.
+    Floor,
     /// One gauge, absent if its value is not known.
     Gauge(fn(&Exported) -> Option<f64>),
     /// One label that says something of the whole.
@@ -186,11 +195,7 @@ pub static FAMILIES: [Family; 35] = [
         "Share of writes that are timed, with their prefaults and copies; all are counted.",
         Values::Gauge(|exported| Some(exported.timing.one_in().map_or(0.0, |n| f64::from(n).recip()))),
     ),
-    family(
-        "prefault_floor_seconds",
-        "What the points around a call add to its latency, by what the kernel makes of them.",
-        Values::Floor,
-    ),
+    family("prefault_floor_seconds", "What the points add to each prefault and copy latency.", Values::Floor),
     family(
         "prefault_series_over_limit",
         "Filesystems beyond the limit, counted under other.",
@@ -308,12 +313,10 @@ impl Family {
                     .collect()
             }
             Values::Floor => {
-                let Floor { jump_ns, trap_ns } = exported.floor.unwrap_or_default();
-                let of = |points: Points, ns: Option<u64>| {
-                    let value = Value::Number(seconds(ns?));
-                    Some(Sample { labels: vec![("points", points.name())], value })
-                };
-                [of(Points::Jumps, jump_ns), of(Points::Traps, trap_ns)].into_iter().flatten().collect()
+                let floor = exported.floor.unwrap_or_default();
+                let known = [(Points::Jumps, floor.jump_ns), (Points::Traps, floor.trap_ns)].into_iter();
+                let known = known.filter_map(|(points, ns)| Some((points.name(), Value::Number(seconds(ns?)))));
+                known.map(|(points, value)| Sample { labels: vec![("points", points)], value }).collect()
             }
             Values::Counter(value) | Values::Gauge(value) => {
                 let sample = |value| Sample { labels: Vec::new(), value: Value::Number(value) };
@@ -325,9 +328,49 @@ impl Family {
         }
     }
 
-    /// Whether it is left out as a whole where it has no samples, because its value is not known.
-    pub fn is_optional(&self) -> bool {
-        matches!(self.values, Values::Counter(_) | Values::Gauge(_) | Values::Floor)
+    /// Adds all its samples.
+    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>, exported: &Exported, buckets: &Buckets) -> fmt::Result {
+        let samples = self.samples(exported);
+        // A single value that is not known is not there at all.
+        if samples.is_empty() && matches!(self.values, Values::Counter(_) | Values::Floor | Values::Gauge(_)) {
+            return Ok(());
+        }
+        let kind = match self.kind() {
+            Kind::Counter => MetricType::Counter,
+            Kind::Gauge => MetricType::Gauge,
+            Kind::Histogram => MetricType::Histogram,
+            Kind::Info => MetricType::Info,
+        };
+        let (name, unit) = self.base_name();
+        let mut metric = encoder.encode_descriptor(name, self.help, unit.as_ref(), kind)?;
+        samples.iter().try_for_each(|sample| self.encode_sample(&mut metric, sample, buckets))
+    }
+
+    fn encode_sample(&self, metric: &mut MetricEncoder<'_>, sample: &Sample<'_>, buckets: &Buckets) -> fmt::Result {
+        if self.kind() == Kind::Info {
+            return metric.encode_info(&sample.labels);
+        }
+        // A family of no labels would be written with empty braces.
+        if sample.labels.is_empty() {
+            return self.encode_value(metric, sample.value, buckets);
+        }
+        self.encode_value(&mut metric.encode_family(&sample.labels)?, sample.value, buckets)
+    }
+
+    fn encode_value(&self, metric: &mut MetricEncoder<'_>, value: Value<'_>, buckets: &Buckets) -> fmt::Result {
+        match (self.kind(), value) {
+            (_, Value::Latency(histogram)) => metric.encode_histogram_with_native::<NoLabelSet>(
+                seconds(histogram.sum_ns),
+                histogram.count(),
+                &buckets.of(histogram),
+                None,
+                Sparse::from(histogram).native(),
+            ),
+            (Kind::Counter, Value::Count(count)) => metric.encode_counter::<NoLabelSet, _, f64>(&count, None),
+            (Kind::Counter, Value::Number(number)) => metric.encode_counter::<NoLabelSet, _, f64>(&number, None),
+            (_, Value::Count(count)) => metric.encode_gauge(&count),
+            (_, Value::Number(number)) => metric.encode_gauge(&number),
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 //! Names, types and labels are those of METRICS.md. Data in, bytes out: who asked for which format is decided elsewhere.
 
 mod buckets;
-mod encode;
 mod families;
 mod native;
 mod text;

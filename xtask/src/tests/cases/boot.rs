@@ -32,6 +32,8 @@ pub enum Boot {
     AllMitigations,
     /// The kernel is where it was linked to.
     NoKaslr,
+    /// As Debian does, with systemd as process 1.
+    Systemd,
     /// On one processor whose clock counts instructions.
     Counted,
 }
@@ -41,7 +43,7 @@ const CALL_DEPTH_SINCE: Version = (6, 2);
 
 impl Boot {
     /// All ways.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Plain,
         Self::Confidentiality,
         Self::Integrity,
@@ -51,6 +53,7 @@ impl Boot {
         Self::NoMitigations,
         Self::AllMitigations,
         Self::NoKaslr,
+        Self::Systemd,
         Self::Counted,
     ];
 
@@ -67,13 +70,18 @@ impl Boot {
             Self::NoMitigations => "mitigations=off",
             Self::AllMitigations => "mitigations=auto,nosmt",
             Self::NoKaslr => "nokaslr",
+            Self::Systemd => "lab.systemd systemd.unit=lab.service",
         }
     }
 
     /// What its guests and cases are called, if they need to be told apart.
     #[must_use]
     pub fn name(self) -> &'static str {
-        if self == Self::Counted { "counting instructions" } else { self.append() }
+        match self {
+            Self::Counted => "counting instructions",
+            Self::Systemd => "systemd",
+            _ => self.append(),
+        }
     }
 
     /// The processor model that it takes, as QEMU names it.
@@ -105,7 +113,7 @@ impl Boot {
     pub fn runs(self, kind: Kind) -> bool {
         match self {
             Self::Plain => true,
-            Self::Confidentiality | Self::Integrity | Self::Counted => false,
+            Self::Confidentiality | Self::Integrity | Self::Systemd | Self::Counted => false,
             _ => matches!(kind, Kind::Absent | Kind::Half),
         }
     }

@@ -56,6 +56,14 @@ prefault --json -o counted.json --fstype ext4 --fstype tmpfs -- sh -c 'workload 
         "kill $noise
 prefault --json -o counted.json --device /dev/ram0 --mount /mnt/tmpfs -- sh -c 'workload absent /mnt/xfs /mnt/btrfs > others; workload absent /mnt/ext4 /mnt/tmpfs > truth'"
     ),
+    // The filesystem has another number than its device, which only the mounts of the host tell.
+    amid_noise!(
+        "filter --device by the mounts of the host",
+        "kill $noise; device=$(findmnt --noheadings --output SOURCE /mnt/btrfs)
+unshare --mount sh -c \"umount /mnt/btrfs; exec prefault -v --json -o counted.json --device $device --device /dev/ram0\" 2> log & tool=$!
+wait_until_measuring log || exit; workload absent /mnt/xfs /mnt/tmpfs > others; workload absent /mnt/ext4 /mnt/btrfs > truth
+kill -INT $tool; wait $tool"
+    ),
     Case {
         name: "filters that cannot match",
         kernels: Kernels::Reference,

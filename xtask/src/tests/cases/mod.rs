@@ -13,7 +13,9 @@ mod filters;
 mod full;
 mod independence;
 mod outputs;
+mod packages;
 mod places;
+mod privilege;
 mod scale;
 mod selftest;
 mod ways;
@@ -91,7 +93,9 @@ fn all() -> impl Iterator<Item = &'static Case> {
         full::CASES,
         independence::CASES,
         outputs::CASES,
+        packages::CASES,
         places::CASES,
+        privilege::CASES,
         scale::CASES,
         selftest::CASES,
         ways::CASES,

@@ -73,3 +73,18 @@ end_export() {
     wait $tool
 }
 
+# Runs the exporter with the options given, has a module come, be written through, and go, and keeps what was exported.
+exports_a_module() {
+    begin_export -v --listen 127.0.0.1:29186 --textfile /tmp/textfile/prefault.prom -i 0.5 "$@"
+    cat /proc/$tool/status > status
+    truncate --size 100M /tmp/f2fs; mkfs.f2fs -q /tmp/f2fs; modprobe loop; losetup /dev/loop1 /tmp/f2fs; mkdir -p /mnt/f2fs
+    modprobe f2fs; wait_until_probed f2fs; mount -t f2fs /dev/loop1 /mnt/f2fs || return
+    workload absent /mnt/f2fs >> truth
+    umount /mnt/f2fs; grep -h f2fs /sys/kernel/debug/kprobes/list > probes; modprobe -r f2fs || return; sleep 3
+    grep -h f2fs /sys/kernel/debug/kprobes/list > left
+    scrape > metrics
+    cp /tmp/textfile/prefault.prom textfile
+    end_export; code=$?
+    losetup -d /dev/loop1; rm -r /tmp/f2fs /tmp/textfile; return $code
+}
+

@@ -1,0 +1,89 @@
+//! Giving up what a process that measures no longer needs, once everything is attached and all sockets are open.
+//!
+//! For processes that go on alone, as the exporter does. A process that starts a command for its user is left as it is:
+//! nothing of this can be taken back, and the command would have it too.
+
+pub mod capabilities;
+mod landlock;
+mod seccomp;
+pub mod user;
+
+use std::{fs, io, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use self::user::Account;
+use crate::data::{Landlock, Security};
+
+/// What a process wants to keep besides what following modules, reading counters and answering sockets takes.
+#[derive(Clone, Debug, Default)]
+pub struct Confinement {
+    /// Whom it becomes, `None` to stay who it is.
+    pub account: Option<Account>,
+    /// Files and folders that it reads, besides /proc and /sys.
+    pub readable: Vec<PathBuf>,
+    /// Folders in which it makes, replaces and removes files.
+    pub writable: Vec<PathBuf>,
+    /// Whether it connects to other hosts, for which it looks names up.
+    pub connects: bool,
+}
+
+impl Confinement {
+    /// Applies everything that this kernel has to this thread and those it starts; it cannot be taken back.
+    ///
+    /// # Errors
+    /// If the process has more than one thread already, may not become the account, or the kernel refuses something that
+    /// it has. What the kernel does not have is no error; the result says so.
+    pub fn apply(&self) -> Result<Security> {
+        ensure!(n_threads()? == 1, "failed to give up privileges: threads that would keep them run already");
+        let kept = capabilities::needed(&fs::read_to_string("/proc/self/status")?, paranoid_level());
+        // The first of these needs privileges that the second gives up.
+        let bounding_left = capabilities::empty_bounding_set()?;
+        if let Some(account) = &self.account {
+            account.become_it()?;
+        }
+        capabilities::keep(&kept)?;
+        no_new_privileges().context("failed to set no_new_privs")?;
+        let landlock = landlock::apply(self)?;
+        let system_calls = seccomp::apply(self.connects)?;
+        let status = fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
+        Ok(Security {
+            reasons: capabilities::reasons(&kept),
+            bounding_left,
+            landlock,
+            system_calls,
+            readable: self.readable.clone(),
+            writable: self.writable.clone(),
+            connects: self.connects,
+            ..Security::of_status(&status)
+        })
+    }
+}
+
+/// The state of a process that gave up nothing.
+///
+/// # Errors
+/// If /proc/self/status cannot be read.
+pub fn unconfined() -> Result<Security> {
+    let status = fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
+    Ok(Security { landlock: Landlock::NotApplied, ..Security::of_status(&status) })
+}
+
+fn n_threads() -> Result<usize> {
+    Ok(fs::read_dir("/proc/self/task").context("failed to list the threads")?.count())
+}
+
+/// Who may make probes; `None` where the kernel does not say.
+fn paranoid_level() -> Option<i32> {
+    fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?.trim().parse().ok()
+}
+
+fn no_new_privileges() -> io::Result<()> {
+    // SAFETY: the call takes numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+}
+
+/// The error of a system call that returned -1.
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

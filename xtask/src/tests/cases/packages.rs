@@ -1,0 +1,88 @@
+//! The Debian package as an administrator uses it: installed, started, scraped, stopped and removed, with systemd as process 1.
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Boot, Case, Context, Group, Kernels, expect_parts, truths};
+use crate::tests::guest::Said;
+
+const fn case(
+    name: &'static str,
+    limit_seconds: u64,
+    script: &'static str,
+    check: fn(&Said, &Context) -> Result<()>,
+) -> Case {
+    Case { name, kernels: Kernels::Reference, boot: Boot::Systemd, group: Group::Core, limit_seconds, script, check }
+}
+
+/// The log of the service says why it did not start.
+const SCRIPT: &str = "
+failed() { journalctl --no-pager --unit prefault.service | tail -n 20 >&2; exit 1; }
+# systemd attaches something of its own.
+probes > before; ours() { probes | grep --invert-match --line-regexp --fixed-strings --file=before; }
+dpkg --install /opt/prefault/prefault.deb > install 2>&1 || { cat install >&2; exit 1; }
+dpkg --listfiles prefault > files
+systemctl is-enabled prefault.service prefault.socket > fresh; systemctl is-active prefault.service >> fresh
+systemctl start prefault.service || failed
+process=$(systemctl show --property MainPID --value prefault.service)
+cat /proc/$process/status > status
+systemctl show --property StatusText,NRestarts prefault.service > shown
+workload absent /mnt/tmpfs > truth
+scrape > metrics || failed
+systemd-analyze --no-pager security prefault.service > security
+kill -KILL $process
+for _ in {1..300}; do
+    [ \"$(systemctl show --property NRestarts --property SubState --value prefault.service | xargs)\" = '1 running' ] && break
+    sleep 0.2
+done
+scrape > restarted || failed
+systemctl restart prefault.service || failed
+systemctl stop prefault.service || failed
+sleep 1; ours > stopped
+systemctl enable --now --quiet prefault.socket || failed
+scrape > activated || failed
+systemctl is-active prefault.service prefault.socket > active
+dpkg --purge prefault > purge 2>&1 || { cat purge >&2; exit 1; }
+while read -r file; do [ -d \"$file\" ] || { [ -e \"$file\" ] && echo \"$file\"; }; done < files > left
+find /etc /var/lib/prefault /var/lib/private /run/systemd /usr/share/prefault /usr/share/doc/prefault -name '*prefault*' \\
+    -not -path '/run/systemd/journal/*' >> left 2> /dev/null
+systemctl list-units --all --no-legend 'prefault*' >> left; ours >> left
+cat security
+";
+
+pub const CASES: &[Case] = &[case("Debian package", 300, SCRIPT, |said, _| {
+    said.expect_code(0)?;
+    ensure!(said.file("fresh")? == "disabled\ndisabled\ninactive\n", "after installing: {}", said.file("fresh")?);
+    expect_parts(&said.file("shown")?, &["StatusText=measuring at ", "NRestarts=0"])?;
+    expect_parts(
+        &said.file("status")?,
+        &["CapEff:\t000000c400200000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n", "CapAmb:\t0000000000000000\n"],
+    )?;
+    ensure!(!said.file("status")?.contains("Uid:\t0\t"), "runs as root");
+    let writes: u64 = truths(said)?.iter().map(|truth| truth.writes).sum();
+    ensure!(counted(&said.file("metrics")?)? == writes, "counted is not {writes}:\n{}", said.file("metrics")?);
+    for file in ["restarted", "activated"] {
+        expect_parts(&said.file(file)?, &["\nprefault_up 1"])?;
+    }
+    ensure!(said.file("stopped")?.is_empty(), "attached after stopping: {}", said.file("stopped")?);
+    ensure!(said.file("active")? == "active\nactive\n", "by the socket: {}", said.file("active")?);
+    ensure!(said.file("left")?.is_empty(), "left after purging: {}", said.file("left")?);
+    exposure(&said.file("security")?)
+})];
+
+/// Writes to tmpfs in a scrape, those of systemd's own tmpfs mounts included: the workload's are on one of its own.
+fn counted(metrics: &str) -> Result<u64> {
+    let of_tmpfs = |line: &&str| line.starts_with("prefault_writes_total{") && line.contains("fstype=\"tmpfs\"");
+    let values = metrics.lines().filter(of_tmpfs).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.map(|value| value as u64).max().context("no writes to tmpfs were counted")
+}
+
+/// What is left open is what measuring takes; systemd calls up to 2 well protected.
+const MOST_EXPOSED: f64 = 3.0;
+
+fn exposure(security: &str) -> Result<()> {
+    let line = security.lines().find(|line| line.contains("Overall exposure level"));
+    let level = line.and_then(|line| line.split(": ").nth(1)?.split_whitespace().next()?.parse::<f64>().ok());
+    let level = level.with_context(|| format!("no exposure level in\n{security}"))?;
+    ensure!(level <= MOST_EXPOSED, "exposure level {level}, at most {MOST_EXPOSED} is expected\n{security}");
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! What a process can and cannot do once it has given up its privileges, by a program that gives them up as the tool does and
+//! then tries.
+
+use anyhow::{Result, ensure};
+
+use super::{Boot, Case, Context, Group, Kernels, expect_parts, expect_refusal, truths};
+use crate::tests::{confinement::given_up, guest::Said};
+
+const fn case(name: &'static str, script: &'static str, check: fn(&Said, &Context) -> Result<()>) -> Case {
+    Case { name, kernels: Kernels::Spread, boot: Boot::Plain, group: Group::Core, limit_seconds: 150, script, check }
+}
+
+// Not in the current directory: 9p makes inodes anew at each look, which landlock's rules do not survive.
+pub const CASES: &[Case] = &[
+    case(
+        "privileges that root gives up",
+        "for folder in readable writable other; do mkdir -p /tmp/c/$folder; echo x > /tmp/c/$folder/file; done
+sysctl -qw kernel.perf_event_paranoid=3; confined /tmp/c; code=$?
+rm -r /tmp/c; exit $code\n",
+        |said, context| {
+            said.expect_code(0)?;
+            expect_parts(&said.stdout, &["user          0, group 0, no further groups\n", "CAP_SYS_ADMIN: "])?;
+            given_up(&said.stdout, Some(context.kernel.version))
+        },
+    ),
+    case(
+        "privileges that another user keeps",
+        "for folder in readable writable other; do mkdir -p /tmp/c/$folder; echo x > /tmp/c/$folder/file; done
+chmod -R a+rwX /tmp/c; sysctl -qw kernel.perf_event_paranoid=2; confined /tmp/c 1000:1000; code=$?
+sysctl -qw kernel.perf_event_paranoid=3; rm -r /tmp/c; exit $code\n",
+        |said, context| {
+            said.expect_code(0)?;
+            expect_parts(&said.stdout, &["user          1000, group 1000, no further groups\n"])?;
+            ensure!(!said.stdout.contains("CAP_SYS_ADMIN"), "keeps CAP_SYS_ADMIN:\n{}", said.stdout);
+            given_up(&said.stdout, Some(context.kernel.version))
+        },
+    ),
+    case(
+        "exporter that gave up its privileges goes on",
+        "sysctl -qw kernel.perf_event_paranoid=3; mkdir -p /tmp/textfile; exports_a_module\n",
+        |said, _| goes_on(said, "0", &["bpf", "perfmon", "syslog", "sys_admin"]),
+    ),
+    case(
+        "exporter that became another user goes on",
+        "sysctl -qw kernel.perf_event_paranoid=2; mkdir -p /tmp/textfile; chown 1000 /tmp/textfile
+exports_a_module --user 1000:1000; code=$?; sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
+        |said, _| goes_on(said, "1000", &["bpf", "perfmon", "syslog"]),
+    ),
+    case(
+        "exporter that is told to gives up nothing",
+        "prefault export --keep-privileges --print-security\n",
+        |said, _| {
+            said.expect_code(0)?;
+            expect_parts(
+                &said.stdout,
+                &["nothing was given up", "no_new_privs  no", "landlock      no", "seccomp       no"],
+            )
+        },
+    ),
+    case("exporter as a user that does not exist", "prefault export --user nobody-at-all\n", |said, _| {
+        expect_refusal(said, &["/etc/passwd", "nobody-at-all", "UID:GID"])
+    }),
+];
+
+/// Numbers of capabilities.
+fn mask(names: &[&str]) -> u64 {
+    let number = |name: &str| match name {
+        "sys_admin" => 21,
+        "syslog" => 34,
+        "perfmon" => 38,
+        "bpf" => 39,
+        _ => panic!("{name} has no number here"),
+    };
+    names.iter().map(|name| 1 << number(name)).sum()
+}
+
+/// The state that the kernel shows, and that a module which came later was measured and exported both ways.
+fn goes_on(said: &Said, user: &str, capabilities: &[&str]) -> Result<()> {
+    said.expect_code(0)?;
+    let status = said.file("status")?;
+    let set = format!("{:016x}", mask(capabilities));
+    let expected = [
+        format!("Uid:\t{user}\t{user}\t{user}\t{user}\n"),
+        format!("CapEff:\t{set}\n"),
+        format!("CapPrm:\t{set}\n"),
+        "CapBnd:\t0000000000000000\n".to_owned(),
+        "CapAmb:\t0000000000000000\n".to_owned(),
+        "NoNewPrivs:\t1\n".to_owned(),
+        "Seccomp:\t2\n".to_owned(),
+    ];
+    expect_parts(&status, &expected.each_ref().map(String::as_str))?;
+    ensure!(!said.file("probes")?.is_empty(), "nothing in the module was probed");
+    ensure!(said.file("left")?.is_empty(), "still attached: {}", said.file("left")?);
+    let truths = truths(said)?;
+    let writes: u64 = truths.iter().map(|truth| truth.writes).sum();
+    for file in ["metrics", "textfile"] {
+        let metrics = said.file(file)?;
+        let counted = metrics.lines().find(|line| line.starts_with("prefault_writes_total{") && line.contains("f2fs"));
+        let counted: Option<f64> = counted.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+        ensure!(writes > 0 && counted == Some(writes as f64), "{file}: {counted:?} writes, expected {writes}");
+    }
+    let complaints = said.file("export.log")?.lines().filter(|line| line.starts_with("prefault: ")).count();
+    ensure!(complaints == 1, "expected one line of greeting, got\n{}", said.file("export.log")?);
+    Ok(())
+}
