@@ -6,10 +6,10 @@ use clap::Args;
 use regex_lite::Regex;
 
 use crate::{
-    cli::{FilterArgs, Mechanism, seconds},
+    cli::{FilterArgs, seconds},
+    cli_counting::CountingArgs,
     cli_privilege::PrivilegeArgs,
     commands::export::Address,
-    data::Timing,
     output::exposition::Buckets,
 };
 
@@ -63,25 +63,9 @@ pub struct ExportArgs {
     /// Filesystems with series of their own; those beyond are counted together as `other`
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SERIES, value_parser = clap::value_parser!(u64).range(..=4096))]
     pub max_series_filesystems: u64,
-    /// Also measure and export what measuring takes: the time spent in this tool's BPF programs
-    #[arg(long)]
-    pub own_cost: bool,
-    /// Say on standard error what is being done, and pass on messages of the BPF programs
-    #[arg(short, long)]
-    pub verbose: bool,
-    /// Time only one write in N, chosen at random, with its prefaults and copies; all are counted
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub sample: Option<u32>,
-    /// Time nothing, only count
-    #[arg(long, conflicts_with = "sample")]
-    pub no_latency: bool,
-    /// How the kernel is probed, as for measuring: auto, fentry, optimised or trap
-    #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
-    pub mechanism: Mechanism,
-    /// Filesystems that the kernel side counts on their own; those beyond are `other` and cannot be told apart
-    #[arg(long, value_name = "N", default_value_t = prefault_ebpf::DEFAULT_SLOTS,
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(prefault_ebpf::MAX_SLOTS)))]
-    pub slots: u32,
+    /// How it counts.
+    #[command(flatten)]
+    pub counting: CountingArgs,
     /// Which series.
     #[command(flatten)]
     pub series: SeriesArgs,
@@ -91,14 +75,6 @@ pub struct ExportArgs {
     /// Which writes.
     #[command(flatten)]
     pub filters: FilterArgs,
-}
-
-impl ExportArgs {
-    /// Which writes are timed.
-    #[must_use]
-    pub fn timing(&self) -> Timing {
-        Timing::wished(self.sample, self.no_latency)
-    }
 }
 
 /// Which filesystems are exported. They are measured all the same.

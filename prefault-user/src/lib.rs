@@ -4,6 +4,7 @@
 //! ARCHITECTURE.md draws the map; this file only names the modules.
 
 pub mod cli;
+pub mod cli_counting;
 pub mod cli_export;
 pub mod cli_privilege;
 pub mod commands;

@@ -17,8 +17,10 @@ use tokio::{
 
 use super::{modules::ModuleWatch, prepare};
 use crate::{
+    cli_counting::CountingArgs,
     data::{EventRecord, Filesystem, Floor, SiteReport, Snapshot},
     probe::{
+        filters::Filters,
         plan::{Plan, Wish},
         session::{Options, Session},
     },
@@ -35,6 +37,20 @@ const MODULE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Where the kernel shows its modules.
 const MODULES: &str = "/sys/module";
+
+/// What a session is started with, as typed. `events`: short copies and failed prefaults come one by one too.
+pub fn options(args: &CountingArgs, filters: Filters, events: bool) -> Options {
+    Options {
+        verbose: args.verbose,
+        events,
+        slots: args.slots,
+        filters,
+        own_cost: args.own_cost,
+        timing: args.timing(),
+        floor: !args.no_latency,
+        wish: args.mechanism.into(),
+    }
+}
 
 /// A session and what follows it.
 pub struct Live {

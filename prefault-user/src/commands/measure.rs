@@ -18,14 +18,13 @@ use tokio::{
 
 use super::{
     filters::filters,
-    live::{Live, tick, ticker},
+    live::{Live, options, tick, ticker},
     output::{Output, is_closed_pipe},
 };
 use crate::{
     cli::MeasureArgs,
     data::{EventRecord, Interval, Report, Snapshot, Timing},
     output::{event, json, report, table},
-    probe::session::Options,
 };
 
 /// Interval of the tables if none is given.
@@ -42,7 +41,7 @@ const EVENTS_KEPT: usize = 64;
 /// # Errors
 /// If measuring cannot begin or the output cannot be written.
 pub fn run(args: &MeasureArgs) -> Result<u8> {
-    if args.verbose {
+    if args.counting.verbose {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -55,17 +54,9 @@ pub fn run(args: &MeasureArgs) -> Result<u8> {
 async fn measure(args: &MeasureArgs) -> Result<u8> {
     let mut output = Output::open(args.output.as_deref())?;
     let stop = Stop::listen(args.duration)?;
-    let options = Options {
-        verbose: args.verbose,
-        // Nothing else shows them.
-        events: args.events || args.json,
-        slots: args.slots,
-        filters: filters(&args.filters, !args.command.is_empty())?,
-        own_cost: args.own_cost,
-        timing: timing(args),
-        floor: !args.no_latency,
-        wish: args.mechanism.into(),
-    };
+    // Nothing else shows single events.
+    let filters = filters(&args.filters, !args.command.is_empty())?;
+    let options = options(&args.counting, filters, args.events || args.json);
     let mut measurement = Measurement::begin(Live::begin(&options)?, args)?;
     measurement.greet();
     let follows_command = options.filters.follow && options.filters.processes.is_empty();
@@ -76,10 +67,6 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
     let exit_code = outcome?;
     last?;
     Ok(exit_code)
-}
-
-fn timing(args: &MeasureArgs) -> Timing {
-    Timing::wished(args.sample, args.no_latency)
 }
 
 /// What ends a measurement from outside.
@@ -144,7 +131,7 @@ impl Measurement {
             layout: table::Layout::new(table::Scale::PerSecond),
             tables: 0,
             print_events: args.events,
-            timing: timing(args),
+            timing: args.counting.timing(),
             live,
         })
     }

@@ -40,13 +40,12 @@ use self::{
 };
 use super::{
     filters::filters,
-    live::{Live, tick, ticker},
+    live::{Live, options, tick, ticker},
     output::{Output, is_closed_pipe},
 };
 use crate::{
     cli_export::ExportArgs,
     output::{exposition::Buckets, security},
-    probe::session::Options,
 };
 
 /// Questions that may wait for an answer at once: as many as there are connections.
@@ -63,7 +62,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// If it cannot begin.
 pub fn run(args: &ExportArgs) -> Result<u8> {
-    if args.verbose {
+    if args.counting.verbose {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
     }
     if let (true, Some(path)) = (args.check_web_config, &args.web_config) {
@@ -92,16 +91,7 @@ async fn export(args: &ExportArgs) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
     let access = AccessWatch::begin(args.web_config.as_deref())?;
     let listeners = listeners(args)?;
-    let options = Options {
-        verbose: args.verbose,
-        events: false,
-        slots: args.slots,
-        filters: filters(&args.filters, false)?,
-        own_cost: args.own_cost,
-        timing: args.timing(),
-        floor: !args.no_latency,
-        wish: args.mechanism.into(),
-    };
+    let options = options(&args.counting, filters(&args.filters, false)?, false);
     let live = Live::begin(&options)?;
     let left = confine::confine(args, &access)?;
     if args.privileges.print_security {

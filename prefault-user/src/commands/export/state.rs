@@ -40,7 +40,13 @@ impl State {
         let table = SeriesTable::new(args.max_series_filesystems as usize, args.series.with_mount_point);
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let begin_unix_ns = unix.as_nanos() as u64;
-        Ok(Self { table, begin_ns: live.snapshot()?.at_ns, begin_unix_ns, timing: args.timing(), latest: None })
+        Ok(Self {
+            table,
+            begin_ns: live.snapshot()?.at_ns,
+            begin_unix_ns,
+            timing: args.counting.timing(),
+            latest: None,
+        })
     }
 
     /// What there is to export now.
