@@ -2,16 +2,11 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Boot, Case, Context, Group, Kernels, expect_parts, truths};
+use super::{Case, Check, Kernels, expect_parts, plain, truths};
 use crate::tests::{document::Document, guest::Said};
 
-const fn case(
-    name: &'static str,
-    kernels: Kernels,
-    script: &'static str,
-    check: fn(&Said, &Context) -> Result<()>,
-) -> Case {
-    Case { name, kernels, boot: Boot::Plain, group: Group::Core, limit_seconds: 150, script, check }
+const fn case(name: &'static str, kernels: Kernels, script: &'static str, check: Check) -> Case {
+    plain(name, kernels, 150, script, check)
 }
 
 pub const CASES: &[Case] = &[

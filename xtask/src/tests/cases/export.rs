@@ -5,16 +5,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Boot, Case, Context, Group, Kernels, expect_refusal, truths};
+use super::{Case, Check, Kernels, expect_refusal, plain, truths};
 use crate::tests::guest::Said;
 
-const fn case(
-    name: &'static str,
-    kernels: Kernels,
-    script: &'static str,
-    check: fn(&Said, &Context) -> Result<()>,
-) -> Case {
-    Case { name, kernels, boot: Boot::Plain, group: Group::Core, limit_seconds: 150, script, check }
+const fn case(name: &'static str, kernels: Kernels, script: &'static str, check: Check) -> Case {
+    plain(name, kernels, 150, script, check)
 }
 
 pub const CASES: &[Case] = &[

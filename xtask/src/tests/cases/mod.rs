@@ -76,7 +76,15 @@ pub struct Case {
     group: Group,
     limit_seconds: u64,
     script: &'static str,
-    check: fn(&Said, &Context) -> Result<()>,
+    check: Check,
+}
+
+/// Judges what a case's script said.
+type Check = fn(&Said, &Context) -> Result<()>;
+
+/// A case on a kernel that is booted as it is, with the filesystems that every kernel has.
+const fn plain(name: &'static str, kernels: Kernels, limit_seconds: u64, script: &'static str, check: Check) -> Case {
+    Case { name, kernels, boot: Boot::Plain, group: Group::Core, limit_seconds, script, check }
 }
 
 fn all() -> impl Iterator<Item = &'static Case> {

@@ -2,11 +2,11 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Boot, Case, Context, Group, Kernels, expect_parts};
+use super::{Case, Check, Context, Kernels, expect_parts, plain};
 use crate::tests::guest::Said;
 
-const fn case(name: &'static str, script: &'static str, check: fn(&Said, &Context) -> Result<()>) -> Case {
-    Case { name, kernels: Kernels::Reference, boot: Boot::Plain, group: Group::Core, limit_seconds: 90, script, check }
+const fn case(name: &'static str, script: &'static str, check: Check) -> Case {
+    plain(name, Kernels::Reference, 90, script, check)
 }
 
 pub const CASES: &[Case] = &[

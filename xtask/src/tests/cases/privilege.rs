@@ -3,11 +3,11 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Boot, Case, Context, Group, Kernels, expect_parts, expect_refusal, truths};
+use super::{Case, Check, Kernels, expect_parts, expect_refusal, plain, truths};
 use crate::tests::{confinement::given_up, guest::Said};
 
-const fn case(name: &'static str, script: &'static str, check: fn(&Said, &Context) -> Result<()>) -> Case {
-    Case { name, kernels: Kernels::Spread, boot: Boot::Plain, group: Group::Core, limit_seconds: 150, script, check }
+const fn case(name: &'static str, script: &'static str, check: Check) -> Case {
+    plain(name, Kernels::Spread, 150, script, check)
 }
 
 // Not in the current directory: 9p makes inodes anew at each look, which landlock's rules do not survive.

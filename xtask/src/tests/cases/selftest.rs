@@ -1,17 +1,11 @@
 //! `prefault selftest` as users run it.
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 
-use super::{Boot, Case, Context, Group, Kernels, expect_parts, expect_refusal};
-use crate::tests::guest::Said;
+use super::{Case, Check, Kernels, expect_parts, expect_refusal, plain};
 
-const fn case(
-    name: &'static str,
-    kernels: Kernels,
-    script: &'static str,
-    check: fn(&Said, &Context) -> Result<()>,
-) -> Case {
-    Case { name, kernels, boot: Boot::Plain, group: Group::Core, limit_seconds: 180, script, check }
+const fn case(name: &'static str, kernels: Kernels, script: &'static str, check: Check) -> Case {
+    plain(name, kernels, 180, script, check)
 }
 
 pub const CASES: &[Case] = &[

@@ -2,14 +2,14 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Boot, Case, Context, Group, Kernels, expect_parts, expect_refusal, truths};
+use super::{Case, Check, Context, Kernels, expect_parts, expect_refusal, plain, truths};
 use crate::tests::{
     document::{Document, total},
     guest::Said,
 };
 
-const fn case(name: &'static str, script: &'static str, check: fn(&Said, &Context) -> Result<()>) -> Case {
-    Case { name, kernels: Kernels::All, boot: Boot::Plain, group: Group::Core, limit_seconds: 240, script, check }
+const fn case(name: &'static str, script: &'static str, check: Check) -> Case {
+    plain(name, Kernels::All, 240, script, check)
 }
 
 pub const CASES: &[Case] = &[
