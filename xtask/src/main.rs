@@ -19,6 +19,8 @@ enum Task {
     Test(tests::Args),
     /// Count the instructions that measuring adds to a write, beside bpftrace.
     Bench(bench::Args),
+    /// Run the exporter for half an hour while everything around it comes and goes.
+    Soak(tests::soak::Args),
     /// Show what the tool measures: four filesystems, resident and non-resident buffers.
     Demo,
     /// Write the Grafana dashboard, packaging/grafana/prefault.json.
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Task::Vm(args) => vm::cli::run(&args),
         Task::Test(args) => tests::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Soak(args) => tests::soak::run(&args),
         Task::Demo => demo::run(),
         Task::Package => package::run().map(|packages| {
             println!("{}\n{}", packages.deb.display(), packages.rpm.display());

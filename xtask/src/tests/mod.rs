@@ -12,6 +12,7 @@ pub mod guest;
 pub mod host;
 pub mod matrix;
 pub mod report;
+pub mod soak;
 pub mod tidy;
 
 use std::{

@@ -12,6 +12,7 @@ const fn case(name: &'static str, kernels: Kernels, script: &'static str, check:
     plain(name, kernels, 150, script, check)
 }
 
+/// The cases.
 pub const CASES: &[Case] = &[
     case(
         "export while a module and its filesystem come and go",
@@ -117,14 +118,17 @@ fn exact(said: &Said, fstype: &str) -> Result<()> {
 }
 
 /// Sum of the samples of a metric with that filesystem type.
-fn sum(text: &str, metric: &str, fstype: &str) -> u64 {
+pub fn sum(text: &str, metric: &str, fstype: &str) -> u64 {
     let label = format!("fstype=\"{fstype}\"");
     let samples = text.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix('{')?.split_once("} "));
     samples.filter(|(labels, _)| labels.contains(&label)).filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
 }
 
 /// Demands that no sample of those that begin so is ever less than before; the result is the last value.
-fn only_growing(scrapes: &str, begin: &str) -> Result<u64> {
+///
+/// # Errors
+/// When one is, or a line is no sample.
+pub fn only_growing(scrapes: &str, begin: &str) -> Result<u64> {
     let mut values: BTreeMap<&str, u64> = BTreeMap::new();
     for line in scrapes.lines().filter(|line| line.starts_with(begin)) {
         let (sample, value) = line.rsplit_once(' ').context("a sample without a value")?;

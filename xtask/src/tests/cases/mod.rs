@@ -8,7 +8,7 @@ mod coverage;
 mod doctor;
 mod ends;
 mod events;
-mod export;
+pub mod export;
 mod filters;
 mod full;
 mod independence;
@@ -34,7 +34,8 @@ use super::{
 };
 use crate::truth::Truth;
 
-const PRELUDE: &str = include_str!("prelude.sh");
+/// Precedes the script of every case.
+pub const PRELUDE: &str = include_str!("prelude.sh");
 
 /// On which kernels a case runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +143,10 @@ fn expect_refusal(said: &Said, words: &[&str]) -> Result<()> {
 }
 
 /// What the workload did to each target, by the lines in the file `truth`.
-fn truths(said: &Said) -> Result<Vec<Truth>> {
+///
+/// # Errors
+/// When there is none, or the workload failed.
+pub fn truths(said: &Said) -> Result<Vec<Truth>> {
     let read = |line| {
         let truth: Truth = serde_json::from_str(line).context("failed to read what the workload said")?;
         ensure!(truth.failure.is_none(), "the workload failed: {truth:?}");

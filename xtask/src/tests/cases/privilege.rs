@@ -49,12 +49,12 @@ exports_a_module --user 1000:1000; code=$?; sysctl -qw kernel.perf_event_paranoi
     // As in a container made of nothing but the executable.
     case(
         "exporter alone in a root of its own",
-        "sysctl -qw kernel.perf_event_paranoid=2; mkdir -p /tmp/image/proc /tmp/image/sys; cp /opt/prefault/prefault /tmp/image
-mount --rbind /proc /tmp/image/proc; mount --rbind -o ro /sys /tmp/image/sys
+        "sysctl -qw kernel.perf_event_paranoid=2; mkdir -p /tmp/root/proc /tmp/root/sys; cp /opt/prefault/prefault /tmp/root
+mount --rbind /proc /tmp/root/proc; mount --rbind -o ro /sys /tmp/root/sys
 caps=-all,+bpf,+perfmon,+syslog,+sys_chroot
-setpriv --inh-caps=$caps --bounding-set=$caps chroot /tmp/image /prefault export --print-security; code=$?
-mount --make-rprivate /tmp/image/proc; mount --make-rprivate /tmp/image/sys
-umount --recursive /tmp/image/proc; umount --recursive /tmp/image/sys; rmdir /tmp/image/proc /tmp/image/sys && rm -r /tmp/image
+setpriv --inh-caps=$caps --bounding-set=$caps chroot /tmp/root /prefault export --print-security; code=$?
+mount --make-rprivate /tmp/root/proc; mount --make-rprivate /tmp/root/sys
+umount --recursive /tmp/root/proc; umount --recursive /tmp/root/sys; rmdir /tmp/root/proc /tmp/root/sys && rm -r /tmp/root
 sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
         |said, _| {
             said.expect_code(0)?;
