@@ -167,7 +167,9 @@ impl Session {
     /// If no point of some kind can be attached any more.
     pub fn extend(&mut self, found: Plan) -> Result<()> {
         self.plan.extend(found);
-        self.attaching.attach_all(&mut self.plan)
+        let attached = self.attaching.attach_all(&mut self.plan);
+        return_memory();
+        attached
     }
 
     /// Measures `process` from now on, or no longer; for sessions that follow processes.

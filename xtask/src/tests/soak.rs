@@ -93,7 +93,7 @@ fn growing(said: &Said) -> Result<()> {
 /// The sums of what the workloads did to each mount are the last counters of its filesystem type.
 fn exact(said: &Said) -> Result<()> {
     let (last, truths) = (said.file("last")?, truths(said)?);
-    for fstype in ["ext4", "xfs", "tmpfs", "f2fs", "ramfs"] {
+    for fstype in ["ext4", "xfs", "btrfs", "f2fs", "ramfs"] {
         let mount = if fstype == "ramfs" { "/mnt/other".to_owned() } else { format!("/mnt/{fstype}") };
         let of_mount: Vec<_> = truths.iter().filter(|truth| truth.target.starts_with(&mount)).collect();
         let did = of_mount.iter().fold([0; 3], |[writes, bytes, absent], truth| {

@@ -9,7 +9,7 @@ begin_export
     awk "BEGIN { print $EPOCHREALTIME - $begun }" >> answered
     sleep 1
 done ) & scraper=$!
-( while ! [ -e stop ]; do workload absent /mnt/ext4 /mnt/xfs /mnt/tmpfs >> truth; sleep 0.2; done ) & load=$!
+( while ! [ -e stop ]; do workload absent /mnt/ext4 /mnt/xfs /mnt/btrfs >> truth; sleep 0.2; done ) & load=$!
 end=$((SECONDS + 60 * MINUTES))
 while [ $SECONDS -lt $end ]; do
     modprobe f2fs; wait_until_probed f2fs; mount -t f2fs /dev/loop1 /mnt/f2fs || break
