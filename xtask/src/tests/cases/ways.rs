@@ -75,7 +75,7 @@ fn exact(said: &Said, _: &Context) -> Result<()> {
 
 /// Where kernel code is preempted fentry would not be exact; 5.10 does not say, and has no cookies for it either.
 fn fentry(said: &Said, context: &Context) -> Result<()> {
-    let preempts = !((5, 11)..(6, 18)).contains(&context.kernel.version) || context.series.ends_with("-rt");
+    let preempts = !((5, 11)..(6, 16)).contains(&context.kernel.version) || context.series.ends_with("-rt");
     if preempts { expect_refusal(said, &["--mechanism fentry", "preempts"]) } else { exact(said, context) }
 }
 
