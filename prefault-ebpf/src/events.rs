@@ -2,11 +2,12 @@
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_ktime_get_ns},
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel},
 };
 use prefault_ebpf::{EVENT_RING_BYTES, Event, EventKind, Loss};
 
 use crate::{
+    clock,
     context::{Frame, TaskContext},
     loss::lose,
     maps::{EVENTS, config},
@@ -28,8 +29,7 @@ pub fn send(kind: EventKind, context: &TaskContext, frame: &Frame, done: u64) {
     let advanced = if kind == EventKind::ShortCopy && config!(copy_keeps_iter) == 0 { done } else { 0 };
     let remaining = iter_member(context.iter, config!(offsets.iter_count));
     entry.write(Event {
-        // SAFETY: the helper has no preconditions.
-        timestamp_ns: unsafe { bpf_ktime_get_ns() },
+        timestamp_ns: clock::now(),
         inode: Untyped::read(frame.inode as *const u8, config!(offsets.inode_ino)).unwrap_or(0),
         position: frame.position.wrapping_add(frame.iter_count.wrapping_sub(remaining)).wrapping_sub(advanced),
         asked: context.asked,

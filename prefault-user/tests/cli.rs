@@ -2,11 +2,9 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p prefault-user --test cli` rewrites the files; the difference is to be reviewed.
 
-use std::{
-    env, fs,
-    path::PathBuf,
-    process::{Command, Output},
-};
+mod golden;
+
+use std::process::{Command, Output};
 
 /// Golden files of help, and how it is asked for.
 const HELP: [(&str, &[&str]); 4] = [
@@ -24,14 +22,7 @@ fn prefault(arguments: &[&str]) -> Output {
 
 /// Compares with the golden file of this name, or writes it if asked to.
 fn check(name: &str, actual: &[u8]) {
-    let actual = str::from_utf8(actual).expect("text");
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cli").join(name);
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, actual).expect("the golden file can be written");
-        return;
-    }
-    let expected = fs::read_to_string(&path).expect("the golden file exists; UPDATE_GOLDEN=1 writes it");
-    assert!(actual == expected, "{name} differs from what is printed now:\n{actual}");
+    golden::check(&format!("cli/{name}"), str::from_utf8(actual).expect("text"));
 }
 
 #[test]

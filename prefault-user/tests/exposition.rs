@@ -4,7 +4,6 @@
 
 #[path = "output/exported.rs"]
 mod exported;
-#[path = "output/golden.rs"]
 mod golden;
 #[path = "output/snapshots.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
@@ -22,7 +21,9 @@ use prefault_user::{
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::MetricFamily;
 use prost::Message as _;
 
-use golden::check;
+fn check(name: &str, actual: &str) {
+    golden::check(&format!("output/{name}"), actual);
+}
 
 fn all() -> Arc<Exported> {
     Arc::new(exported::exported(&snapshots::end(), None))

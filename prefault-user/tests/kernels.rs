@@ -8,10 +8,9 @@
 mod changed;
 #[path = "kernels/facts.rs"]
 mod facts;
+mod golden;
 
-use std::{env, fs};
-
-use facts::{bytes_of, caller_of, facts, folder, name_of, plan_of, sites_of, start_of};
+use facts::{bytes_of, caller_of, facts, name_of, plan_of, sites_of, start_of};
 use iced_x86::{Code, Decoder, DecoderOptions};
 use prefault_user::{
     commands::describe,
@@ -167,13 +166,7 @@ const PREFAULT_ONLY: &[&str] = &[
 
 /// Compares with the golden file of this name, or writes it if asked to.
 fn check(release: &str, name: &str, actual: &str) {
-    let path = folder(release).join(name);
-    if env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, actual).expect("the golden file can be written");
-        return;
-    }
-    let expected = fs::read_to_string(&path).expect("the golden file exists; UPDATE_GOLDEN=1 writes it");
-    assert!(actual == expected, "{name} of {release} differs from what is rendered now:\n{actual}");
+    golden::check(&format!("kernels/{release}/{name}"), actual);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p prefault-user --test output` rewrites the files; the difference is to be reviewed.
 
-#[path = "output/golden.rs"]
 mod golden;
 #[path = "output/snapshots.rs"]
 mod snapshots;
@@ -11,7 +10,9 @@ use prefault_user::data::{Interval, Report, Timing};
 use prefault_user::output::{event, json, report, table};
 use table::{Layout, Scale};
 
-use golden::check;
+fn check(name: &str, actual: &str) {
+    golden::check(&format!("output/{name}"), actual);
+}
 
 fn interval_of_all() -> Interval {
     Interval::between(&snapshots::begin(), &snapshots::end(), &snapshots::PATH_NAMES).expect("in order")

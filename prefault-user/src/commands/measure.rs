@@ -139,7 +139,7 @@ impl Measurement {
     /// Tells a person who waits for the first table that it is on.
     fn greet(&self) {
         if self.ticker.is_some() && io::stderr().is_terminal() {
-            let sites = self.live.plan().sites.iter().filter(|planned| planned.mechanism.is_ok()).count();
+            let sites = self.live.plan().n_measured();
             eprintln!("prefault: measuring at {sites} call sites of {}; Ctrl-C ends it", self.live.kernel());
         }
     }

@@ -121,18 +121,22 @@ impl Btf {
     }
 
     fn id_of(&self, kind: u32, name: &str) -> Option<u32> {
-        let types = self.types.iter().map(|&at| Type { btf: self, at: at as usize });
-        let index = types.into_iter().position(|ty| ty.kind() == kind && ty.name() == name)?;
+        let index = self.all().position(|ty| ty.kind() == kind && ty.name() == name)?;
         Some(self.first_type + index as u32)
     }
 
     /// Whether function `name` is described, in this object itself.
     pub fn has_function(&self, name: &str) -> bool {
-        self.of_kind(KIND_FUNC).any(|ty| ty.name() == name)
+        self.function_id(name).is_some()
     }
 
     fn of_kind(&self, kind: u32) -> impl Iterator<Item = Type<'_>> {
-        self.types.iter().map(|&at| Type { btf: self, at: at as usize }).filter(move |ty| ty.kind() == kind)
+        self.all().filter(move |ty| ty.kind() == kind)
+    }
+
+    /// The types of this object itself, by number.
+    fn all(&self) -> impl Iterator<Item = Type<'_>> {
+        self.types.iter().map(|&at| Type { btf: self, at: at as usize })
     }
 
     fn ty(&self, id: u32) -> Option<Type<'_>> {

@@ -17,28 +17,25 @@ const MIN_GAP: usize = 3;
 
 /// One line of numbers: how many, mean, and quantiles. Just the name and `none` if there is no latency.
 pub fn summary(name: &str, histogram: &Histogram) -> String {
-    let quantile = |q| histogram.quantile(q).map(units::duration);
-    let (Some(mean_ns), Some(p50), Some(p90), Some(p99)) =
-        (histogram.mean_ns(), quantile(0.5), quantile(0.9), quantile(0.99))
-    else {
-        return format!("{name}: none\n");
-    };
-    let n = units::count(histogram.count());
-    format!("{name}: n {n}, mean {}, p50 {p50}, p90 {p90}, p99 {p99}\n", units::duration(mean_ns))
+    match numbers(histogram, 0) {
+        Some(numbers) => format!("{name}: n {}, {numbers}\n", units::count(histogram.count())),
+        None => format!("{name}: none\n"),
+    }
 }
 
-/// The mean and the quantiles again, without the `floor_ns` that the points themselves add to each; nothing if there is no
-/// latency.
+/// The same without the `floor_ns` that the points themselves add to each; nothing if there is no latency.
 fn less_the_floor(histogram: &Histogram, floor_ns: u64) -> String {
+    let floor = units::duration(floor_ns as f64);
+    let numbers = numbers(histogram, floor_ns);
+    numbers.map_or_else(String::new, |numbers| format!("  less the probes' own {floor}: {numbers}\n"))
+}
+
+/// Mean and quantiles, each less `floor_ns`; `None` if there is no latency.
+fn numbers(histogram: &Histogram, floor_ns: u64) -> Option<String> {
     let less = |ns: f64| units::duration((ns - floor_ns as f64).max(0.0));
     let quantile = |q| histogram.quantile(q).map(less);
-    let (Some(mean), Some(p50), Some(p90), Some(p99)) =
-        (histogram.mean_ns().map(less), quantile(0.5), quantile(0.9), quantile(0.99))
-    else {
-        return String::new();
-    };
-    let floor = units::duration(floor_ns as f64);
-    format!("  less the probes' own {floor}: mean {mean}, p50 {p50}, p90 {p90}, p99 {p99}\n")
+    let (mean, p50, p90, p99) = (less(histogram.mean_ns()?), quantile(0.5)?, quantile(0.9)?, quantile(0.99)?);
+    Some(format!("mean {mean}, p50 {p50}, p90 {p90}, p99 {p99}"))
 }
 
 /// The summary, and one row per bucket from the first to the last that is not empty; no rows if all are empty.

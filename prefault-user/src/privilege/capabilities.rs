@@ -7,8 +7,7 @@
 use anyhow::{Context as _, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// Above that, Debian's kernels and those that have the same patch let only CAP_SYS_ADMIN make probes.
-const PARANOID_FOR_PERFMON: i32 = 2;
+use crate::probe::environment::PARANOID_FOR_PERFMON;
 
 /// What a capability that stays is for.
 const REASONS: [(Capability, &str); 4] = [

@@ -8,12 +8,15 @@ mod landlock;
 mod seccomp;
 pub mod user;
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, ensure};
 
 use self::user::Account;
-use crate::data::{Landlock, Security};
+use crate::{data::Security, probe::environment::paranoid_level};
 
 /// What a process wants to keep besides what following modules, reading counters and answering sockets takes.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +39,7 @@ impl Confinement {
     /// it has. What the kernel does not have is no error; the result says so.
     pub fn apply(&self) -> Result<Security> {
         ensure!(n_threads()? == 1, "failed to give up privileges: threads that would keep them run already");
-        let kept = capabilities::needed(&fs::read_to_string("/proc/self/status")?, paranoid_level());
+        let kept = capabilities::needed(&status()?, paranoid_level(Path::new("/")));
         // The first of these needs privileges that the second gives up.
         let bounding_left = capabilities::empty_bounding_set()?;
         if let Some(account) = &self.account {
@@ -46,7 +49,6 @@ impl Confinement {
         no_new_privileges().context("failed to set no_new_privs")?;
         let landlock = landlock::apply(self)?;
         let system_calls = seccomp::apply(self.connects)?;
-        let status = fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
         Ok(Security {
             reasons: capabilities::reasons(&kept),
             bounding_left,
@@ -55,7 +57,7 @@ impl Confinement {
             readable: self.readable.clone(),
             writable: self.writable.clone(),
             connects: self.connects,
-            ..Security::of_status(&status)
+            ..Security::of_status(&status()?)
         })
     }
 }
@@ -65,17 +67,15 @@ impl Confinement {
 /// # Errors
 /// If /proc/self/status cannot be read.
 pub fn unconfined() -> Result<Security> {
-    let status = fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")?;
-    Ok(Security { landlock: Landlock::NotApplied, ..Security::of_status(&status) })
+    Ok(Security::of_status(&status()?))
+}
+
+fn status() -> Result<String> {
+    fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")
 }
 
 fn n_threads() -> Result<usize> {
     Ok(fs::read_dir("/proc/self/task").context("failed to list the threads")?.count())
-}
-
-/// Who may make probes; `None` where the kernel does not say.
-fn paranoid_level() -> Option<i32> {
-    fs::read_to_string("/proc/sys/kernel/perf_event_paranoid").ok()?.trim().parse().ok()
 }
 
 fn no_new_privileges() -> io::Result<()> {

@@ -45,13 +45,15 @@ const CAP_SYSLOG: u32 = 34;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
+/// Above that, Debian's kernels and those that have the same patch let only CAP_SYS_ADMIN make probes.
+pub const PARANOID_FOR_PERFMON: i32 = 2;
+
 /// Everything that stands in the way below `root` (normally `/`), the first thing to mend first.
 pub fn obstacles(root: &Path) -> Vec<Obstacle> {
     let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
     let mut obstacles: Vec<Obstacle> = missing_capabilities(&status).into_iter().collect();
-    let paranoid = fs::read_to_string(root.join("proc/sys/kernel/perf_event_paranoid")).unwrap_or_default();
-    if let Ok(level) = paranoid.trim().parse()
-        && level > 2
+    if let Some(level) = paranoid_level(root)
+        && level > PARANOID_FOR_PERFMON
         && effective_capabilities(&status).is_none_or(|effective| effective >> CAP_SYS_ADMIN & 1 == 0)
     {
         obstacles.push(Obstacle::Paranoid { level });
@@ -67,6 +69,11 @@ pub fn obstacles(root: &Path) -> Vec<Obstacle> {
         obstacles.push(Obstacle::Lockdown);
     }
     obstacles
+}
+
+/// Who may make probes, below `root`; `None` where the kernel does not say.
+pub fn paranoid_level(root: &Path) -> Option<i32> {
+    fs::read_to_string(root.join("proc/sys/kernel/perf_event_paranoid")).ok()?.trim().parse().ok()
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {

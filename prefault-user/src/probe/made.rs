@@ -68,21 +68,21 @@ pub(super) fn points(kprobes: &HashMap<u64, Made>, addresses: &[u64]) -> Option<
 /// If the list cannot be read: debugfs is not mounted, or not for this user.
 pub fn kprobes() -> io::Result<HashMap<u64, Made>> {
     let begun = Instant::now();
-    let mut list = fs::read_to_string(KPROBES)?;
+    let mut kprobes = look()?;
     let mut changed = begun;
     while changed.elapsed() < SETTLED && begun.elapsed() < PATIENCE {
         thread::sleep(LOOK);
-        let now = fs::read_to_string(KPROBES)?;
-        if now != list {
-            list = now;
+        let now = look()?;
+        if now != kprobes {
+            kprobes = now;
             changed = Instant::now();
         }
     }
-    Ok(parse(&list))
+    Ok(kprobes)
 }
 
 /// Lines such as `ffffffff81001234  k  vfs_write+0x5    [OPTIMIZED]`.
-pub(super) fn parse(list: &str) -> HashMap<u64, Made> {
+fn parse(list: &str) -> HashMap<u64, Made> {
     let entry = |line: &str| {
         let address = u64::from_str_radix(line.split_whitespace().next()?, 16).ok()?;
         let made = if line.contains("[OPTIMIZED]") {

@@ -238,6 +238,11 @@ impl Plan {
         self.sites_of(operation).any(|planned| planned.mechanism.is_ok())
     }
 
+    /// Sites that are attached or to be attached.
+    pub fn n_measured(&self) -> usize {
+        self.sites.iter().filter(|planned| planned.mechanism.is_ok()).count()
+    }
+
     /// Why the first site of `operation` is not attached.
     pub fn first_refusal(&self, operation: Operation) -> String {
         let refusal = self.sites_of(operation).find_map(|planned| planned.mechanism.as_ref().err());

@@ -149,7 +149,8 @@ struct Exporter<'a> {
     access: AccessWatch,
     state: State,
     buckets: Buckets,
-    textfile: Option<(Textfile, Ticker)>,
+    textfile: Option<Textfile>,
+    textfile_ticker: Option<Ticker>,
     watchdog: Option<Ticker>,
     complaints: Complaints,
 }
@@ -161,7 +162,8 @@ impl<'a> Exporter<'a> {
             access,
             state: State::new(&live, args)?,
             buckets: args.buckets.clone().unwrap_or_default(),
-            textfile: args.textfile.as_deref().map(|path| (Textfile::new(path), ticker(args.interval))),
+            textfile: args.textfile.as_deref().map(Textfile::new),
+            textfile_ticker: args.textfile.is_some().then(|| ticker(args.interval)),
             watchdog: service::watchdog(),
             complaints: Complaints::default(),
             live,
@@ -173,7 +175,7 @@ impl<'a> Exporter<'a> {
 
     /// Tells people and systemd that it is on.
     fn greet(&self, places: &[String]) {
-        let sites = self.live.plan().sites.iter().filter(|planned| planned.mechanism.is_ok()).count();
+        let sites = self.live.plan().n_measured();
         let textfile = self.args.textfile.iter().map(|path| path.display().to_string());
         let places: Vec<String> = places.iter().cloned().chain(textfile).collect();
         let status = format!("measuring at {sites} call sites of {}; {}", self.live.kernel(), places.join(" "));
@@ -192,7 +194,7 @@ impl<'a> Exporter<'a> {
                     Ok(())
                 }
                 () = self.access.due() => self.access.look(),
-                () = tick_of(&mut self.textfile) => self.write_textfile(),
+                () = tick(&mut self.textfile_ticker) => self.write_textfile(),
                 () = tick(&mut self.watchdog) => {
                     service::alive();
                     Ok(())
@@ -216,16 +218,7 @@ impl<'a> Exporter<'a> {
     }
 
     fn write_textfile(&mut self) -> Result<()> {
-        let Some((textfile, _)) = &self.textfile else { return Ok(()) };
+        let Some(textfile) = &self.textfile else { return Ok(()) };
         textfile.write(&self.state.exported(&self.live, &self.args.series)?, &self.buckets)
-    }
-}
-
-async fn tick_of(textfile: &mut Option<(Textfile, Ticker)>) {
-    match textfile {
-        Some((_, ticker)) => {
-            ticker.tick().await;
-        }
-        None => std::future::pending().await,
     }
 }
