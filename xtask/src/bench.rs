@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what measuring costs, in executed instructions per write, beside bpftrace, in one run of one guest
 //! whose clock counts instructions.
 
+pub mod profile;
 mod table;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -33,6 +34,9 @@ pub struct Args {
     /// Only 4 KiB to tmpfs, and no bpftrace.
     #[arg(long)]
     quick: bool,
+    /// Follow one write of 4 KiB to tmpfs under the tool, instruction by instruction, and print where they are.
+    #[arg(long, conflicts_with_all = ["json", "quick"])]
+    profile: bool,
 }
 
 /// Measures and prints a table for each kernel.
@@ -45,6 +49,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         [] => ["6.12", "6.18"].map(str::to_owned).to_vec(),
         typed => typed.iter().map(Series::to_string).collect(),
     };
+    if args.profile {
+        return profile::run(&series);
+    }
     let mut tables = Vec::new();
     for series in series {
         eprintln!("bench: kernel {series}, every instruction counted: this takes minutes");

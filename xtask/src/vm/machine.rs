@@ -39,6 +39,8 @@ pub struct Machine {
     pub memory_mib: u32,
     /// A port of this machine's loopback address that leads to a port of the guest, which has no other network.
     pub forward: Option<(u16, u16)>,
+    /// A port of this machine's loopback address at which [`super::stepper::Stepper`] finds the processor.
+    pub debugger: Option<u16>,
     /// Further words for the kernel's command line.
     pub append: String,
     /// QEMU's name of the processor model.
@@ -86,6 +88,7 @@ impl Machine {
             cpus: 2,
             memory_mib: 2048,
             forward: None,
+            debugger: None,
             append: String::new(),
             cpu: "max".to_owned(),
             timeout: Duration::from_secs(300),

@@ -2,7 +2,7 @@
 //! guest runs one command and can change nothing on the host but the directory shared with it.
 //!
 //! One phase per file: `kernels` and `root` fetch and unpack, `modules` and `initramfs` make what the kernel starts from,
-//! `qemu` describes the machine, `machine` runs it, `verdict` says how it ended, `cli` is the command line.
+//! `qemu` describes the machine, `machine` runs it, `stepper` follows it, `verdict` says how it ended, `cli` is the command line.
 
 pub mod cli;
 pub mod initramfs;
@@ -11,6 +11,7 @@ pub mod machine;
 pub mod modules;
 mod qemu;
 pub mod root;
+pub mod stepper;
 pub mod verdict;
 
 pub use kernels::{Series, Unavailable};

@@ -52,6 +52,9 @@ pub fn command(machine: &Machine, files: &Files<'_>, ports: &[UnixStream; 4]) ->
         command.args(["-netdev", &format!("user,id=network,restrict=on,hostfwd=tcp:127.0.0.1:{host}-:{guest}")]);
         command.args(["-device", "virtio-net-pci,netdev=network,romfile="]);
     }
+    if let Some(port) = machine.debugger {
+        command.args(["-gdb", &format!("tcp:127.0.0.1:{port}")]);
+    }
     let mut directories = vec![("root", files.root, ",readonly=on"), ("kernel", &files.kernel.tree, ",readonly=on")];
     directories.push(("scratch", files.scratch, ""));
     directories.extend(files.tools.map(|tools| ("tools", tools, ",readonly=on")));
