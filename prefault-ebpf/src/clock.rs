@@ -47,3 +47,9 @@ pub fn end_of(frame: &Frame, early: u64) -> u64 {
 pub fn is_timed(frame: &Frame) -> bool {
     frame.flags & frame_flag::TIMED != 0
 }
+
+/// Nanoseconds from `start` to `end`; none if the clock of another CPU is a little behind.
+#[inline(always)]
+pub fn between(start: u64, end: u64) -> u64 {
+    if end > start { end - start } else { 0 }
+}

@@ -92,6 +92,8 @@ pub struct Offsets {
     pub task_min_flt: u32,
     /// `task_struct.maj_flt`
     pub task_maj_flt: u32,
+    /// `task_struct.start_time`
+    pub task_start_time: u32,
     /// `iov_iter.iter_type`, or `iov_iter.type` before 5.14
     pub iter_type: u32,
     /// `iov_iter.iov_offset`
@@ -123,6 +125,6 @@ pub struct TypeIds {
 pub const CAST_PLACEHOLDER: u32 = 0x7072_6566;
 
 const _: () = {
-    assert!(size_of::<Offsets>() == 19 * 4);
+    assert!(size_of::<Offsets>() == 20 * 4);
     assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 13 * 4);
 };

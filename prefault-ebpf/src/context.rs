@@ -72,9 +72,11 @@ pub struct TaskContext {
     pub depth: u32,
     /// The operation that was called and has not returned: a [`Pending`] value.
     pub pending: u32,
+    /// 1 from entering an outermost path to the end of leaving it: nobody else may have the context then.
+    pub is_used: u64,
     /// When the pending operation was called.
     pub start_ns: u64,
-    /// Bytes the pending operation was asked for.
+    /// Bytes the pending operation was asked for, or [`UNKNOWN`].
     pub asked: u64,
     /// Address of the pending operation's iterator.
     pub iter: u64,
@@ -112,6 +114,9 @@ pub enum Pending {
     /// The copy.
     Copy = 2,
 }
+
+/// Value of [`TaskContext::asked`] if it is only known behind the call.
+pub const UNKNOWN: u64 = u64::MAX;
 
 /// Frame number `index` of a context; an index below [`MAX_DEPTH`] is the caller's duty.
 #[inline(always)]

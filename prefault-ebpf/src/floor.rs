@@ -50,5 +50,5 @@ pub fn end(pair: u32) {
             (*samples).taken = taken + 1;
         }
     }
-    CONTEXTS.release(current_task());
+    CONTEXTS.release(context);
 }

@@ -16,11 +16,11 @@ pub const FIRST_SCHEMA_INDEX: i32 = -103;
 const QUARTER_POWERS: [u128; 4] =
     [0x1_0000_0000_0000_0000, 0x1_306f_e0a3_1b71_52de, 0x1_6a09_e667_f3bc_c908, 0x1_ae89_f995_ad3a_d5e8];
 
-/// Upper bounds in nanoseconds; the last bucket has none, which `u64::MAX` stands for.
+/// Upper bounds in nanoseconds; the last bucket has none, which the greatest number of 63 bits stands for.
 static UPPER_BOUNDS_NS: [u64; N_BUCKETS] = upper_bounds();
 
 const fn upper_bounds() -> [u64; N_BUCKETS] {
-    let mut bounds = [u64::MAX; N_BUCKETS];
+    let mut bounds = [u64::MAX >> 1; N_BUCKETS];
     let mut bucket = 0;
     while bucket < N_BUCKETS - 1 {
         let schema_index = FIRST_SCHEMA_INDEX + bucket as i32;
@@ -31,23 +31,49 @@ const fn upper_bounds() -> [u64; N_BUCKETS] {
     bounds
 }
 
+/// Values that the search tells apart at first glance: a byte of the latency, shifted down by a row's number of digits.
+const CELLS: usize = 256;
+
+/// Rows of [`FIRST_BUCKETS`]: shifts by 0, 4, 8 to 28 bits, which reach to 69 s.
+const ROWS: usize = 8;
+
+/// For each row and cell the bucket that the cell begins in. From the second row on the cells that are used are those from
+/// 16 on, at most a sixteenth of their value wide, so that not more than one bound lies inside; in the first row they are
+/// single values.
+static FIRST_BUCKETS: [u8; ROWS * CELLS] = first_buckets();
+
+const fn first_buckets() -> [u8; ROWS * CELLS] {
+    let mut first = [0; ROWS * CELLS];
+    let mut index = 0;
+    while index < ROWS * CELLS {
+        let begin = ((index % CELLS) as u64) << (4 * (index / CELLS));
+        let mut bucket = 0;
+        while UPPER_BOUNDS_NS[bucket] < begin {
+            bucket += 1;
+        }
+        first[index] = bucket as u8;
+        index += 1;
+    }
+    first
+}
+
 /// The bucket of a latency of `ns` nanoseconds: the first one whose upper bound is not below it. Less than
-/// [`N_BUCKETS`] for every `ns`.
-///
-/// The search has seven steps and no branch: the verifier would follow both sides of each, 128 paths for one call.
-/// `ns` has to be below 2^63, which is 292 years.
+/// [`N_BUCKETS`] for every `ns` below 2^63, which is 292 years.
 #[inline(always)]
 pub fn bucket_of(ns: u64) -> usize {
-    let mut bucket: usize = 0;
-    let mut step = N_BUCKETS / 2;
-    while step > 0 {
-        // SAFETY: `bucket` is the sum of distinct larger powers of two below N_BUCKETS, so that
-        // `bucket + step - 1` is at most N_BUCKETS - 2.
-        let bound = unsafe { *UPPER_BOUNDS_NS.as_ptr().add(bucket + step - 1) };
-        bucket = masked::<{ N_BUCKETS - 1 }>(bucket + step * (bound.wrapping_sub(ns) >> 63) as usize);
-        step /= 2;
+    let mut row: usize = 0;
+    while ns >> (4 * row) >= CELLS as u64 {
+        row += 1;
+        if row == ROWS {
+            return N_BUCKETS - 1;
+        }
     }
-    bucket
+    let cell = row * CELLS + masked::<{ CELLS - 1 }>((ns >> (4 * row)) as usize);
+    // SAFETY: the row is below ROWS and the cell below CELLS.
+    let first = masked::<{ N_BUCKETS - 1 }>(usize::from(unsafe { *FIRST_BUCKETS.as_ptr().add(cell) }));
+    // SAFETY: the bucket is below N_BUCKETS. Its bound is below 2^63 like `ns`, so that the difference has a sign.
+    let is_above = unsafe { *UPPER_BOUNDS_NS.as_ptr().add(first) }.wrapping_sub(ns) >> 63;
+    masked::<{ N_BUCKETS - 1 }>(first + is_above as usize)
 }
 
 /// The inclusive upper bound of `bucket` in nanoseconds, `None` for the last one and beyond.
@@ -69,6 +95,21 @@ mod tests {
             let bound = upper_bound_ns(bucket).expect("only the last bucket has no bound");
             assert_eq!(bucket_of(bound), bucket);
             assert_eq!(bucket_of(bound + 1), bucket + 1);
+        }
+    }
+
+    #[test]
+    fn the_bucket_is_the_first_whose_bound_is_not_below() {
+        let searched = |ns: u64| UPPER_BOUNDS_NS.partition_point(|bound| *bound < ns);
+        for power in 0..63 {
+            // Around each power of two, where rows of the table begin, and over the octave.
+            for offset in (-3..=3).chain((0..64).map(|part| (1i64 << power) / 64 * part)) {
+                let ns = (1i64 << power).saturating_add(offset).max(0) as u64;
+                assert_eq!(bucket_of(ns), searched(ns), "{ns} ns");
+            }
+        }
+        for ns in 0..1 << 16 {
+            assert_eq!(bucket_of(ns), searched(ns), "{ns} ns");
         }
     }
 

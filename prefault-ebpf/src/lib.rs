@@ -271,12 +271,11 @@ pub const COOKIE_COPIES: u64 = 1 << 32;
 /// Bit of an attach cookie: the path takes `struct file *` instead of a kiocb.
 pub const COOKIE_FILE: u64 = 1 << 33;
 /// What holds an argument of an operation, as five bits of the cookie of a point: the number of a register in the encoding of
-/// x86-64 instructions. The stack pointer's, which holds no argument, means that it is not known yet.
+/// x86-64 instructions. The stack pointer's, which holds no argument, means that it is not known yet: then the cookie of the point
+/// behind the call is the register that holds it there.
 pub const HELD_BY_NOTHING: u64 = 4;
 /// What holds an argument: with this bit, so many words above the stack pointer as the other four bits say.
 pub const HELD_BY_STACK: u64 = 16;
-/// Bit of the cookie of the point behind a call: the low four bits are the register that holds the bytes asked for.
-pub const COOKIE_ASKED_BEHIND: u64 = 16;
 
 /// Cookie of the point before a call: what holds the bytes asked for (bits 0 to 4) and the iterator (bits 5 to 9).
 #[must_use]

@@ -33,7 +33,7 @@ use aya_ebpf::{
 use prefault_ebpf::{COOKIE_FILE, TEXT_CHUNK_BYTES};
 
 use crate::{
-    context::Pending,
+    context::{Pending, UNKNOWN},
     maps::config,
     memory::{Cast, Typed, cast},
     registers::{arguments_of, asked_behind},
@@ -123,13 +123,13 @@ fn copy_end(ctx: ProbeContext) -> u32 {
 
 #[kretprobe]
 fn prefault_return(ctx: RetProbeContext) -> u32 {
-    operation::end_prefault(ctx.ret(), || None);
+    operation::end_prefault(ctx.ret(), || UNKNOWN);
     0
 }
 
 #[kretprobe]
 fn copy_return(ctx: RetProbeContext) -> u32 {
-    operation::end_copy(ctx.ret(), || None);
+    operation::end_copy(ctx.ret(), || UNKNOWN);
     0
 }
 

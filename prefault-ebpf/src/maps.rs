@@ -29,6 +29,7 @@ pub static CONFIG: Config = Config {
         type_name: 0,
         task_min_flt: 0,
         task_maj_flt: 0,
+        task_start_time: 0,
         iter_type: 0,
         iter_offset: 0,
         iter_count: 0,

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use prefault_ebpf::{CAST_PLACEHOLDER, COOKIE_FILE, COOKIE_POSITION_IS_THIRD};
 
-use crate::{maps::config, tasks::TaskMemory};
+use crate::maps::config;
 
 /// A way to read a member of a kernel structure.
 pub trait Memory {
@@ -118,6 +118,13 @@ impl Memory for Cast {
         }
     }
 }
+
+/// How members of the current task are read.
+#[cfg(not(feature = "basic"))]
+pub type TaskMemory = Typed;
+/// How members of the current task are read, by kernels that know no typed one.
+#[cfg(feature = "basic")]
+pub type TaskMemory = Untyped;
 
 /// Minor and major faults that `task` has taken; only the task itself changes them (mm/memory.c, mm_account_fault).
 #[inline(always)]

@@ -12,6 +12,8 @@ pub mod map {
     pub const SLOTS: &str = "SLOTS";
     /// Slot number to [`crate::SlotInfo`]; a slot is claimed by inserting here.
     pub const SLOT_INFO: &str = "SLOT_INFO";
+    /// One element for each processor: contexts of tasks; only the programs look at them.
+    pub const PLACES: &str = "PLACES";
     /// Cookies by address of the point, for kernels that have no attach cookies.
     pub const POINTS: &str = "POINTS";
     /// Process ids to measure, a set; the value means nothing.

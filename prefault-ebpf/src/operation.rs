@@ -4,7 +4,7 @@ use prefault_ebpf::{CopyLedger, EventKind, Latency, Loss, PrefaultLedger, bucket
 
 use crate::{
     clock,
-    context::{Frame, Pending, TaskContext, frame_at, frame_flag},
+    context::{Frame, Pending, TaskContext, UNKNOWN, frame_at, frame_flag},
     events,
     filters::measures_task,
     loss::{add, lose},
@@ -36,7 +36,7 @@ pub fn begin(operation: Pending, asked: u64, iter: u64) {
 
 /// The prefault returned `result`; `asked` says how many bytes were asked for, if that was not known when it was called.
 #[inline(always)]
-pub fn end_prefault(result: u64, asked: impl FnOnce() -> Option<u64>) {
+pub fn end_prefault(result: u64, asked: impl FnOnce() -> u64) {
     let early = clock::early();
     let task = current_task();
     let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault, asked) else { return };
@@ -74,7 +74,7 @@ fn unfaulted_bytes(context: &mut TaskContext, result: u64) -> u64 {
 
 /// The copy returned `copied` bytes; `asked` as for the prefault.
 #[inline(always)]
-pub fn end_copy(copied: u64, asked: impl FnOnce() -> Option<u64>) {
+pub fn end_copy(copied: u64, asked: impl FnOnce() -> u64) {
     let early = clock::early();
     let Some((context, frame)) = returning(CONTEXTS.get(current_task()), Pending::Copy, asked) else { return };
     let now = clock::end_of(frame, early);
@@ -120,7 +120,7 @@ fn innermost<'a>(context: *mut TaskContext, operation: Pending) -> Option<(&'a m
 fn returning<'a>(
     context: *mut TaskContext,
     operation: Pending,
-    asked: impl FnOnce() -> Option<u64>,
+    asked: impl FnOnce() -> u64,
 ) -> Option<(&'a mut TaskContext, &'a mut Frame)> {
     // SAFETY: the context belongs to this task.
     if context.is_null() || unsafe { (*context).depth } == 0 {
@@ -134,7 +134,9 @@ fn returning<'a>(
         return None;
     }
     context.pending = Pending::Nothing as u32;
-    context.asked = asked().unwrap_or(context.asked);
+    if context.asked == UNKNOWN {
+        context.asked = asked();
+    }
     Some((context, frame))
 }
 
@@ -189,7 +191,7 @@ fn count_prefault(
         if frame.flags & frame_flag::FROM_KERNEL != 0 {
             add(&raw mut (*ledger).kernel_calls, 1);
         } else if clock::is_timed(frame) {
-            count_latency(&raw mut (*ledger).latency, now.saturating_sub(context.start_ns));
+            count_latency(&raw mut (*ledger).latency, clock::between(context.start_ns, now));
         }
     }
 }
@@ -208,7 +210,7 @@ fn count_copy(ledger: *mut CopyLedger, context: &TaskContext, frame: &Frame, cop
             add(&raw mut (*ledger).kernel_calls, 1);
             add(&raw mut (*ledger).kernel_bytes, copied);
         } else if clock::is_timed(frame) {
-            count_latency(&raw mut (*ledger).latency, now.saturating_sub(context.start_ns));
+            count_latency(&raw mut (*ledger).latency, clock::between(context.start_ns, now));
         }
     }
 }

@@ -3,10 +3,10 @@
 use core::arch::asm;
 
 use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
-use prefault_ebpf::{COOKIE_ASKED_BEHIND, HELD_BY_STACK};
+use prefault_ebpf::HELD_BY_STACK;
 
 use crate::{
-    context::Pending,
+    context::{Pending, UNKNOWN},
     memory::{Memory, Untyped},
     tasks::cookie_of,
 };
@@ -36,9 +36,8 @@ pub fn arguments_of(ctx: &ProbeContext, _operation: Pending) -> (u64, u64) {
 
 /// Bytes asked for, at the point behind a call, if they are only known there.
 #[inline(always)]
-pub fn asked_behind(ctx: &ProbeContext) -> Option<u64> {
-    let cookie = cookie_of(ctx, None);
-    (cookie & COOKIE_ASKED_BEHIND != 0).then(|| register(ctx.regs, cookie & 15))
+pub fn asked_behind(ctx: &ProbeContext) -> u64 {
+    register(ctx.regs, cookie_of(ctx, None) & 15)
 }
 
 #[inline(always)]
@@ -50,7 +49,7 @@ fn held(regs: *mut pt_regs, by: u64) -> u64 {
     Untyped::read((stack + (by & 15) * 8) as *const u8, 0).unwrap_or(0)
 }
 
-/// Register `number` in the encoding of instructions. The stack pointer holds no argument.
+/// Register `number` in the encoding of instructions. The stack pointer holds no argument: it says that it is unknown.
 #[inline(always)]
 fn register(regs: *mut pt_regs, number: u64) -> u64 {
     match number {
@@ -69,6 +68,6 @@ fn register(regs: *mut pt_regs, number: u64) -> u64 {
         13 => load!(regs, 16),
         14 => load!(regs, 8),
         15 => load!(regs, 0),
-        _ => 0,
+        _ => UNKNOWN,
     }
 }

@@ -2,7 +2,10 @@
 
 use aya_ebpf::programs::ProbeContext;
 
-use crate::{context::Pending, maps::config};
+use crate::{
+    context::{Pending, UNKNOWN},
+    maps::config,
+};
 
 /// Bytes asked for, and the iterator.
 #[inline(always)]
@@ -26,6 +29,6 @@ pub fn arguments_of(ctx: &ProbeContext, operation: Pending) -> (u64, u64) {
 
 /// Nothing is only known behind a call that is probed itself.
 #[inline(always)]
-pub fn asked_behind(_ctx: &ProbeContext) -> Option<u64> {
-    None
+pub fn asked_behind(_ctx: &ProbeContext) -> u64 {
+    UNKNOWN
 }

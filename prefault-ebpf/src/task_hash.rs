@@ -11,9 +11,6 @@ use prefault_ebpf::{COOKIE_OF_LAST_ENTRY, MAX_POINTS, MAX_TASKS};
 
 use crate::context::TaskContext;
 
-/// How members of the current task are read.
-pub type TaskMemory = crate::memory::Untyped;
-
 #[map]
 static BY_TASK: HashMap<u64, TaskContext> = HashMap::with_max_entries(MAX_TASKS, 0);
 
@@ -51,13 +48,12 @@ impl TaskHash {
         self.get(task)
     }
 
-    /// Gives the context of `task` back if it is in no write path any more.
+    /// Gives `context` back if its task, the current one, is in no write path any more.
     #[inline(always)]
-    pub fn release(&self, task: *mut task_struct) {
-        let context = self.get(task);
+    pub fn release(&self, context: *mut TaskContext) {
         // SAFETY: the context belongs to this task.
-        if !context.is_null() && unsafe { (*context).depth } == 0 {
-            let _unused = BY_TASK.remove(task as u64);
+        if unsafe { (*context).depth } == 0 {
+            let _unused = BY_TASK.remove(current_task() as u64);
         }
     }
 }

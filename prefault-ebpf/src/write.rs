@@ -84,25 +84,32 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
     }
     // SAFETY: the frame is in this task's context.
     unsafe {
-        *frame = Frame {
-            stack,
-            inode,
-            start_ns: 0,
-            position,
-            iter_count: 0,
-            inner_bytes: 0,
-            copied: 0,
-            slot,
-            path: cookie as u32,
-            flags,
-            prefaults: 0,
-            copies: 0,
-            inner_writes: 0,
-        };
+        clear(frame);
+        (*frame).stack = stack;
+        (*frame).inode = inode;
+        (*frame).position = position;
+        (*frame).slot = slot;
+        (*frame).path = cookie as u32;
+        (*frame).flags = flags;
         (*context).depth = depth + 1;
         if clock::is_timed(&*frame) {
             (*frame).start_ns = clock::now();
         }
+    }
+}
+
+/// Clears what a frame adds up. Volatile: the compiler would make a loop over bytes of it, of 160 instructions.
+#[inline(always)]
+unsafe fn clear(frame: *mut Frame) {
+    // SAFETY: the caller passes a frame of its task's context.
+    unsafe {
+        (&raw mut (*frame).start_ns).write_volatile(0);
+        (&raw mut (*frame).iter_count).write_volatile(0);
+        (&raw mut (*frame).inner_bytes).write_volatile(0);
+        (&raw mut (*frame).copied).write_volatile(0);
+        (&raw mut (*frame).prefaults).write_volatile(0);
+        (&raw mut (*frame).copies).write_volatile(0);
+        (&raw mut (*frame).inner_writes).write_volatile(0);
     }
 }
 
@@ -146,8 +153,7 @@ unsafe fn lose_frame(frame: *mut Frame) {
 #[inline(always)]
 pub fn leave(cookie: u64, result: i64) {
     let early = clock::early();
-    let task = current_task();
-    let context = CONTEXTS.get(task);
+    let context = CONTEXTS.get(current_task());
     if context.is_null() {
         if cookie & COOKIE_COPIES != 0 && measures_task() {
             lose(Loss::BeforeStart, 1);
@@ -160,7 +166,7 @@ pub fn leave(cookie: u64, result: i64) {
         None if cookie & COOKIE_COPIES != 0 => take_in_unseen(context, result),
         None => {}
     }
-    CONTEXTS.release(task);
+    CONTEXTS.release(context);
 }
 
 /// Counts a write path's call, and the write if it is a whole one.
@@ -203,6 +209,15 @@ fn pop(context: *mut TaskContext, cookie: u64) -> Option<*mut Frame> {
     // SAFETY: the context belongs to this task, and frames below `depth` are initialised.
     unsafe {
         lose_pending(&mut *context);
+        let depth = (*context).depth;
+        if depth == 0 {
+            return None;
+        }
+        let top = frame_at(context, depth - 1);
+        if (*top).path == cookie as u32 || cookie == COOKIE_OF_LAST_ENTRY {
+            (*context).depth = depth - 1;
+            return Some(top);
+        }
         if !has_frame_of(context, cookie) {
             return None;
         }
@@ -212,7 +227,7 @@ fn pop(context: *mut TaskContext, cookie: u64) -> Option<*mut Frame> {
             }
             (*context).depth -= 1;
             let top = frame_at(context, (*context).depth);
-            if (*top).path == cookie as u32 || cookie == COOKIE_OF_LAST_ENTRY {
+            if (*top).path == cookie as u32 {
                 return Some(top);
             }
             if (*top).flags & frame_flag::INNER != 0 {
@@ -229,7 +244,7 @@ fn pop(context: *mut TaskContext, cookie: u64) -> Option<*mut Frame> {
 unsafe fn has_frame_of(context: *mut TaskContext, cookie: u64) -> bool {
     // SAFETY: the caller's context belongs to this task.
     let depth = unsafe { (*context).depth };
-    let mut found = cookie == COOKIE_OF_LAST_ENTRY && depth > 0;
+    let mut found = false;
     for index in 0..MAX_DEPTH as u32 {
         // SAFETY: frames below `depth` are initialised, and the others are part of the context.
         found |= index < depth && unsafe { (*frame_at(context, index)).path } == cookie as u32;
@@ -307,7 +322,7 @@ fn count_write(write: *mut WriteLedger, frame: &Frame, bytes: u64, failed: bool,
         if !clock::is_timed(frame) {
             return;
         }
-        let ns = now.saturating_sub(frame.start_ns);
+        let ns = clock::between(frame.start_ns, now);
         add_preemptible(&raw mut (*write).latency.sum_ns, ns);
         let buckets = (&raw mut (*write).latency.buckets).cast::<u64>();
         add_preemptible(buckets.add(bucket_of(ns)), 1);

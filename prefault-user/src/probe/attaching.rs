@@ -13,8 +13,8 @@ use aya::{
     programs::{FEntry, FExit, KProbe, RawTracePoint},
 };
 use prefault_ebpf::{
-    COOKIE_ASKED_BEHIND, COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, HELD_BY_NOTHING, HELD_BY_STACK,
-    cookie_of_arguments, map, program,
+    COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, HELD_BY_NOTHING, HELD_BY_STACK, cookie_of_arguments, map,
+    program,
 };
 
 use super::{
@@ -318,7 +318,7 @@ fn cookie_before(around: &Around) -> u64 {
 /// What is to be looked at behind a call.
 fn cookie_behind(around: &Around) -> u64 {
     match around.asked {
-        Holder::RegisterBehind(number) => COOKIE_ASKED_BEHIND | u64::from(number),
+        Holder::RegisterBehind(number) => number.into(),
         Holder::Register(_) | Holder::StackWord(_) => 0,
     }
 }

@@ -300,6 +300,7 @@ fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
         Timing::None => timing::NONE,
         Timing::OneIn(_) => timing::SAMPLED,
     };
+    let n_processors = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("failed to read {what}: {error}"))? as u32;
     Ok(EbpfLoader::new()
         .allow_unsupported_maps()
         .verifier_log_level(verifier_log)
@@ -311,6 +312,7 @@ fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
             if filters.follow { MAX_PROCESSES } else { filters.processes.len().max(1) as u32 },
         )
         .map_max_entries(map::SLOT_INFO, slots)
+        .map_max_entries(map::PLACES, n_processors)
         .override_global(CONFIG, &config, true)
         .override_global(LOG_LEVEL, &log_level, !object.is_basic)
         .load(&object.with_cast(plan.cast))?)

@@ -31,6 +31,25 @@ code=$?; umount $many/*; exit $code
         },
     },
     Case {
+        name: "writers that are moved from processor to processor",
+        kernels: Kernels::All,
+        boot: Boot::Plain,
+        group: Group::Core,
+        limit_seconds: 150,
+        script: "prefault --json -o counted.json -- sh -c '
+workload holes --count 5 --workers 4 --seconds 15 /mnt/ext4 /mnt/xfs /mnt/btrfs /mnt/tmpfs > truth & writers=$!
+while kill -0 $writers 2> /dev/null; do
+    for task in /proc/$writers/task/*; do taskset -p -c $((round % 2)) ${task##*/} > /dev/null 2>&1; round=$((round + 1)); done
+    echo round >> rounds
+done
+wait $writers'\n",
+        check: |said, context| {
+            let n_rounds = said.file("rounds")?.lines().count();
+            ensure!(n_rounds >= 3, "{n_rounds} rounds of moving, expected at least 3");
+            stress(said, context)
+        },
+    },
+    Case {
         name: "two writers per filesystem for a minute, a module and a processor coming and going",
         kernels: Kernels::Spread,
         boot: Boot::Plain,
@@ -43,7 +62,11 @@ while kill -0 $writers 2> /dev/null; do
     modprobe f2fs; echo 0 > $0; sleep 1; modprobe -r f2fs; echo 1 > $0; sleep 1; echo round >> rounds
 done
 wait $writers' $cpu\n",
-        check: stress,
+        check: |said, context| {
+            let n_rounds = said.file("rounds")?.lines().count();
+            ensure!(n_rounds >= 2, "{n_rounds} rounds of changes, expected at least 2");
+            stress(said, context)
+        },
     },
 ];
 
@@ -74,8 +97,6 @@ fn everything(said: &Said) -> Result<Document> {
 
 fn stress(said: &Said, _: &Context) -> Result<()> {
     let document = everything(said)?;
-    let n_rounds = said.file("rounds")?.lines().count();
-    ensure!(n_rounds >= 2, "{n_rounds} rounds of changes, expected at least 2");
     // Anything but what the kernel itself skipped would be a mistake of ours.
     let skipped = document.loss.get("kernel_missed_runs").copied().unwrap_or_default();
     if skipped == 0 { document.expect_no_loss_but(EVENTS) } else { Ok(()) }
