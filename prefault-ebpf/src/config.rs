@@ -34,6 +34,8 @@ pub struct Config {
     pub only_process: u32,
     /// A [`timing`] value.
     pub timing: u32,
+    /// 1 if writes are only counted in windows, see [`window`].
+    pub windows: u32,
     /// The process that measures the floor.
     pub floor_process: u32,
 }
@@ -46,6 +48,18 @@ pub mod timing {
     pub const ALL: u32 = 1;
     /// Those for which a random number of 32 bits is below the one in [`crate::map::TIMED_BELOW`].
     pub const SAMPLED: u32 = 2;
+}
+
+/// The value in [`crate::map::WINDOW`]: one of these in the low bits, and above them a number that changes with each window.
+pub mod window {
+    /// Writes that begin are counted.
+    pub const OPEN: u32 = 0;
+    /// Writes that have begun are still counted.
+    pub const CLOSING: u32 = 1;
+    /// Nothing is counted.
+    pub const SHUT: u32 = 2;
+    /// Mask of the low bits.
+    pub const STATES: u32 = 3;
 }
 
 /// Bits of [`Config::filter`]: what a write has to match, all that are set.
@@ -126,5 +140,5 @@ pub const CAST_PLACEHOLDER: u32 = 0x7072_6566;
 
 const _: () = {
     assert!(size_of::<Offsets>() == 20 * 4);
-    assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 13 * 4);
+    assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 14 * 4);
 };

@@ -73,7 +73,9 @@ pub struct TaskContext {
     /// The operation that was called and has not returned: a [`Pending`] value.
     pub pending: u32,
     /// 1 from entering an outermost path to the end of leaving it: nobody else may have the context then.
-    pub is_used: u64,
+    pub is_used: u32,
+    /// The window in which the task entered a path last, as [`crate::windows`] numbers them.
+    pub window: u32,
     /// When the pending operation was called.
     pub start_ns: u64,
     /// Bytes the pending operation was asked for, or [`UNKNOWN`].

@@ -13,7 +13,7 @@ mod histogram;
 pub mod names;
 mod verifier;
 
-pub use config::{CAST_PLACEHOLDER, Config, Offsets, TypeIds, filter, timing};
+pub use config::{CAST_PLACEHOLDER, Config, Offsets, TypeIds, filter, timing, window};
 pub use histogram::{FIRST_SCHEMA_INDEX, N_BUCKETS, bucket_of, upper_bound_ns};
 pub use names::{CONFIG, map, program};
 pub use verifier::masked;

@@ -21,6 +21,7 @@ mod slots;
 #[cfg_attr(feature = "basic", path = "task_hash.rs")]
 #[cfg_attr(not(feature = "basic"), path = "task_storage.rs")]
 mod tasks;
+mod windows;
 mod write;
 
 use aya_ebpf::{

@@ -50,6 +50,7 @@ pub static CONFIG: Config = Config {
     filter: 0,
     only_process: 0,
     timing: prefault_ebpf::timing::ALL,
+    windows: 0,
     floor_process: 0,
 };
 
@@ -106,6 +107,9 @@ pub static FSTYPES: HashMap<[u8; 32], u8> = HashMap::with_max_entries(MAX_FILTER
 
 #[map]
 pub static TIMED_BELOW: Array<u32> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static WINDOW: Array<u32> = Array::with_max_entries(1, 0);
 
 #[map]
 pub static DEVICES: HashMap<u32, u8> = HashMap::with_max_entries(MAX_FILTER_ENTRIES, 0);

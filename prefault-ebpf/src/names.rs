@@ -28,6 +28,8 @@ pub mod map {
     pub const DEVICES: &str = "DEVICES";
     /// One element, `u32`: see [`crate::timing::SAMPLED`].
     pub const TIMED_BELOW: &str = "TIMED_BELOW";
+    /// One element, `u32`: see [`crate::window`].
+    pub const WINDOW: &str = "WINDOW";
     /// Two elements, [`crate::FloorSamples`]: of points that are jumps, and of such that are traps.
     pub const FLOOR: &str = "FLOOR";
     /// One element of [`crate::TEXT_CHUNK_BYTES`]: kernel text read by `READ_TEXT`.

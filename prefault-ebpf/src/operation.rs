@@ -11,13 +11,18 @@ use crate::{
     maps::{LEDGERS, config},
     memory::{Cast, Memory, Untyped, cast, faults_of},
     tasks::{CONTEXTS, current_task},
+    windows::{self, Window},
 };
 
 /// The prefault or the copy is called with `asked` bytes of `iter`.
 #[inline(always)]
 pub fn begin(operation: Pending, asked: u64, iter: u64) {
+    let window = windows::now();
+    if window.is_shut() {
+        return;
+    }
     let task = current_task();
-    let Some((context, frame)) = innermost(CONTEXTS.get(task), operation) else { return };
+    let Some((context, frame)) = innermost(CONTEXTS.get(task), operation, window) else { return };
     lose_pending(context);
     if frame.flags & frame_flag::SOURCE_KNOWN == 0 {
         learn_source(frame, iter);
@@ -37,9 +42,13 @@ pub fn begin(operation: Pending, asked: u64, iter: u64) {
 /// The prefault returned `result`; `asked` says how many bytes were asked for, if that was not known when it was called.
 #[inline(always)]
 pub fn end_prefault(result: u64, asked: impl FnOnce() -> u64) {
+    let window = windows::now();
+    if window.is_shut() {
+        return;
+    }
     let early = clock::early();
     let task = current_task();
-    let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault, asked) else { return };
+    let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault, window, asked) else { return };
     let now = clock::end_of(frame, early);
     frame.prefaults += 1;
     frame.flags |= frame_flag::PREFAULTED;
@@ -75,8 +84,13 @@ fn unfaulted_bytes(context: &mut TaskContext, result: u64) -> u64 {
 /// The copy returned `copied` bytes; `asked` as for the prefault.
 #[inline(always)]
 pub fn end_copy(copied: u64, asked: impl FnOnce() -> u64) {
+    let window = windows::now();
+    if window.is_shut() {
+        return;
+    }
     let early = clock::early();
-    let Some((context, frame)) = returning(CONTEXTS.get(current_task()), Pending::Copy, asked) else { return };
+    let context = CONTEXTS.get(current_task());
+    let Some((context, frame)) = returning(context, Pending::Copy, window, asked) else { return };
     let now = clock::end_of(frame, early);
     frame.copies += 1;
     if frame.flags & frame_flag::COPIED == 0 {
@@ -97,15 +111,19 @@ pub fn end_copy(copied: u64, asked: impl FnOnce() -> u64) {
 
 /// The task's context and the frame it is in, if it is in one.
 #[inline(always)]
-fn innermost<'a>(context: *mut TaskContext, operation: Pending) -> Option<(&'a mut TaskContext, &'a mut Frame)> {
-    if context.is_null() {
+fn innermost<'a>(
+    context: *mut TaskContext,
+    operation: Pending,
+    window: Window,
+) -> Option<(&'a mut TaskContext, &'a mut Frame)> {
+    if context.is_null() || !window.is_of(context) {
         // The write began before measuring did; its return counts it.
         return None;
     }
     // SAFETY: the context belongs to this task, and only its own probes touch it.
     let depth = unsafe { (*context).depth };
     if depth == 0 {
-        if measures_task() {
+        if window.is_open() && measures_task() {
             lose(if operation == Pending::Prefault { Loss::PrefaultOutside } else { Loss::CopyOutside }, 1);
         }
         return None;
@@ -120,6 +138,7 @@ fn innermost<'a>(context: *mut TaskContext, operation: Pending) -> Option<(&'a m
 fn returning<'a>(
     context: *mut TaskContext,
     operation: Pending,
+    window: Window,
     asked: impl FnOnce() -> u64,
 ) -> Option<(&'a mut TaskContext, &'a mut Frame)> {
     // SAFETY: the context belongs to this task.
@@ -127,7 +146,7 @@ fn returning<'a>(
         // `begin` has counted it.
         return None;
     }
-    let (context, frame) = innermost(context, operation)?;
+    let (context, frame) = innermost(context, operation, window)?;
     if context.pending != operation as u32 {
         lose(if operation == Pending::Prefault { Loss::PrefaultBegin } else { Loss::CopyBegin }, 1);
         lose_pending(context);

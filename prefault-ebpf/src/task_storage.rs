@@ -23,6 +23,7 @@ use crate::{
     context::TaskContext,
     maps::config,
     memory::{Memory as _, TaskMemory},
+    windows,
 };
 
 /// A task's own context, for when it has no place, and where it has one.
@@ -173,7 +174,7 @@ impl Holder {
         // SAFETY: what is stored for a task belongs to it.
         unsafe {
             let own = &raw mut (*stored).context;
-            if (*own).depth > 0 {
+            if is_in_use(own) && (*own).depth > 0 {
                 return own;
             }
             let processor = processor();
@@ -181,7 +182,7 @@ impl Holder {
             if let Some(away) = PLACES.get_ptr_mut(home)
                 && self.holds(away)
             {
-                if (*away).context.is_used != 0 {
+                if is_in_use(&raw mut (*away).context) {
                     return &raw mut (*away).context;
                 }
                 // It would be found there by chance, while the context is elsewhere.
@@ -189,7 +190,7 @@ impl Holder {
             }
             let Some(place) = PLACES.get_ptr_mut(processor) else { return own };
             let holder = (&raw const (*place).task).read_volatile();
-            if (*place).context.is_used != 0 || exchange(place, holder, self.task) != holder {
+            if is_in_use(&raw mut (*place).context) || exchange(place, holder, self.task) != holder {
                 return own;
             }
             (*place).started = self.started;
@@ -200,6 +201,13 @@ impl Holder {
             &raw mut (*place).context
         }
     }
+}
+
+/// Whether the task of `context` is in a path, of a window that is not over.
+#[inline(always)]
+unsafe fn is_in_use(context: *mut TaskContext) -> bool {
+    // SAFETY: the caller passes a live map value.
+    unsafe { (*context).is_used != 0 && windows::now().is_of(context) }
 }
 
 /// Makes `new` the holder of `place` if it is `old`; returns who it was.

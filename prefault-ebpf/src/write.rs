@@ -11,12 +11,13 @@ use crate::{
     context::{Frame, MAX_DEPTH, TaskContext, frame_at, frame_flag},
     filters::measures_task,
     loss::{add_preemptible, lose},
-    maps::{LEDGERS, PATH_LEDGERS},
+    maps::{LEDGERS, PATH_LEDGERS, config},
     memory::{Arguments, Memory, is_direct, target_of},
     messages::warn,
     operation::lose_pending,
     slots::slot_of,
     tasks::{CONTEXTS, current_task},
+    windows,
 };
 
 /// `-EIOCBQUEUED` (include/linux/errno.h): netfs has taken the data and completes the write later.
@@ -30,11 +31,7 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
     if !measures_task() {
         return;
     }
-    let context = CONTEXTS.get_or_create(current_task());
-    if context.is_null() {
-        lose(Loss::NoContext, 1);
-        return;
-    }
+    let Some(context) = context_of_entering() else { return };
     drop_stale_frames(ctx, context, stack);
     // SAFETY: the context belongs to this task, and only its own probes touch it.
     let depth = unsafe { (*context).depth };
@@ -98,6 +95,28 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
     }
 }
 
+/// The context of a task that enters a path, unless its write is not to be counted.
+#[inline(always)]
+fn context_of_entering() -> Option<*mut TaskContext> {
+    let window = windows::now();
+    if window.is_open() {
+        let context = CONTEXTS.get_or_create(current_task());
+        if context.is_null() {
+            lose(Loss::NoContext, 1);
+            return None;
+        }
+        window.adopt(context);
+        return Some(context);
+    }
+    if window.is_shut() {
+        return None;
+    }
+    // A write that has begun may enter a further path.
+    let context = CONTEXTS.get(current_task());
+    // SAFETY: the context belongs to this task.
+    (!context.is_null() && window.is_of(context) && unsafe { (*context).depth } > 0).then_some(context)
+}
+
 /// Clears what a frame adds up. Volatile: the compiler would make a loop over bytes of it, of 160 instructions.
 #[inline(always)]
 unsafe fn clear(frame: *mut Frame) {
@@ -152,10 +171,15 @@ unsafe fn lose_frame(frame: *mut Frame) {
 /// A write path returns `result`: pops its frame and counts the write.
 #[inline(always)]
 pub fn leave(cookie: u64, result: i64) {
+    let window = windows::now();
+    if window.is_shut() {
+        return;
+    }
     let early = clock::early();
     let context = CONTEXTS.get(current_task());
-    if context.is_null() {
-        if cookie & COOKIE_COPIES != 0 && measures_task() {
+    if context.is_null() || !window.is_of(context) {
+        // Between windows, writes are not ours.
+        if config!(windows) == 0 && cookie & COOKIE_COPIES != 0 && measures_task() {
             lose(Loss::BeforeStart, 1);
         }
         return;
@@ -163,7 +187,7 @@ pub fn leave(cookie: u64, result: i64) {
     match pop(context, cookie) {
         // SAFETY: the frame is in this task's context and was initialised by `enter`.
         Some(frame) => count(context, unsafe { &mut *frame }, result, early),
-        None if cookie & COOKIE_COPIES != 0 => take_in_unseen(context, result),
+        None if cookie & COOKIE_COPIES != 0 && window.is_open() => take_in_unseen(context, result),
         None => {}
     }
     CONTEXTS.release(context);

@@ -1,0 +1,62 @@
+//! Windows: with a limit to what measuring may cost, writes are counted that begin while a window is open. A window that
+//! closes lets those end that began in it; nothing is counted, and nothing missed, while none is open.
+
+use prefault_ebpf::window;
+
+use crate::{
+    context::TaskContext,
+    maps::{WINDOW, config},
+};
+
+/// What userspace last said.
+#[derive(Clone, Copy)]
+pub struct Window(u32);
+
+/// The window there is now. Without a limit it is always the first one, and open.
+#[inline(always)]
+pub fn now() -> Window {
+    if config!(windows) == 0 {
+        return Window(window::OPEN);
+    }
+    Window(WINDOW.get(0).copied().unwrap_or(window::SHUT))
+}
+
+impl Window {
+    /// Whether writes that begin now are counted.
+    #[inline(always)]
+    pub fn is_open(self) -> bool {
+        self.0 & window::STATES == window::OPEN
+    }
+
+    /// Whether nothing at all is counted.
+    #[inline(always)]
+    pub fn is_shut(self) -> bool {
+        self.0 & window::STATES == window::SHUT
+    }
+
+    /// Whether the task of `context` has entered a path in this window.
+    #[inline(always)]
+    pub fn is_of(self, context: *mut TaskContext) -> bool {
+        // SAFETY: the context belongs to this task, or to another one that at worst changes it now.
+        unsafe { (*context).window == self.number() }
+    }
+
+    /// Makes `context` one of this window. Frames of an earlier window are of writes that were given up with it.
+    #[inline(always)]
+    pub fn adopt(self, context: *mut TaskContext) {
+        if !self.is_of(context) {
+            // SAFETY: the context belongs to this task.
+            unsafe {
+                (*context).depth = 0;
+                (*context).pending = 0;
+                (*context).window = self.number();
+            }
+        }
+    }
+
+    /// A number that no other window has had for a long time; never 0, which is that of a new context.
+    #[inline(always)]
+    fn number(self) -> u32 {
+        self.0 | window::STATES
+    }
+}
