@@ -11,12 +11,17 @@ pub mod user;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
 use self::user::Account;
 use crate::{data::Security, probe::environment::paranoid_level};
+
+/// How long a thread that has ended may be listed.
+const LISTED: Duration = Duration::from_secs(1);
 
 /// What a process wants to keep besides what following modules, reading counters and answering sockets takes.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +43,7 @@ impl Confinement {
     /// If the process has more than one thread already, may not become the account, or the kernel refuses something that
     /// it has. What the kernel does not have is no error; the result says so.
     pub fn apply(&self) -> Result<Security> {
-        ensure!(n_threads()? == 1, "failed to give up privileges: threads that would keep them run already");
+        ensure!(is_alone()?, "failed to give up privileges: threads that would keep them run already");
         let kept = capabilities::needed(&status()?, paranoid_level(Path::new("/")));
         // The first of these needs privileges that the second gives up.
         let bounding_left = capabilities::empty_bounding_set()?;
@@ -74,8 +79,16 @@ fn status() -> Result<String> {
     fs::read_to_string("/proc/self/status").context("failed to read /proc/self/status")
 }
 
-fn n_threads() -> Result<usize> {
-    Ok(fs::read_dir("/proc/self/task").context("failed to list the threads")?.count())
+/// Whether this is the only thread. One that has been waited for is listed for a moment longer.
+fn is_alone() -> Result<bool> {
+    let begun = Instant::now();
+    loop {
+        let n_threads = fs::read_dir("/proc/self/task").context("failed to list the threads")?.count();
+        if n_threads == 1 || begun.elapsed() > LISTED {
+            return Ok(n_threads == 1);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn no_new_privileges() -> io::Result<()> {

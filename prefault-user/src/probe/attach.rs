@@ -81,11 +81,11 @@ impl KprobePmu {
         Ok(Self { kind, return_bit })
     }
 
-    /// Attaches a kprobe program at `address`, or a kretprobe program to the function at `address`.
+    /// Makes a kprobe at `address`, or a kretprobe on the function at `address`, which runs nothing yet.
     ///
     /// # Errors
     /// EINVAL: the function has no ftrace location; EILSEQ: no instruction starts there; EPERM: privilege or lockdown.
-    pub fn attach(self, program: BorrowedFd<'_>, address: u64, on_return: bool, cookie: u64) -> io::Result<Link> {
+    pub fn open_event(self, address: u64, on_return: bool) -> io::Result<OwnedFd> {
         let attr = PerfEventAttr {
             kind: self.kind,
             size: size_of::<PerfEventAttr>() as u32,
@@ -95,27 +95,33 @@ impl KprobePmu {
         };
         // SAFETY: the attribute lives through the call and has the size it says. The event counts on CPU 0 by name
         // only: BPF programs of a kprobe event run on every CPU.
-        let event = unsafe {
+        owned(unsafe {
             let no_group = -1;
             libc::syscall(libc::SYS_perf_event_open, &raw const attr, -1, 0, no_group, PERF_FLAG_FD_CLOEXEC)
-        };
-        let event = owned(event)?;
-        let linked = link_create(&LinkCreateAttr {
-            program: program.as_raw_fd() as u32,
-            target: event.as_raw_fd() as u32,
-            attach_type: BPF_PERF_EVENT,
-            first: cookie,
-            ..LinkCreateAttr::default()
-        });
-        match linked {
-            Ok(link) => Ok(Link { address: Some(address), _link: Some(link), _event: Some(event) }),
-            // Before 5.15 perf events have no links (b89fbfbb854c "bpf: Implement minimal BPF perf link").
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                set_program(&event, program)?;
-                Ok(Link { address: Some(address), _link: None, _event: Some(event) })
-            }
-            Err(error) => Err(error),
+        })
+    }
+}
+
+/// Runs `program` at `event`, which is at `address`.
+///
+/// # Errors
+/// As the kernel answers.
+pub fn attach_event(event: OwnedFd, program: BorrowedFd<'_>, address: u64, cookie: u64) -> io::Result<Link> {
+    let linked = link_create(&LinkCreateAttr {
+        program: program.as_raw_fd() as u32,
+        target: event.as_raw_fd() as u32,
+        attach_type: BPF_PERF_EVENT,
+        first: cookie,
+        ..LinkCreateAttr::default()
+    });
+    match linked {
+        Ok(link) => Ok(Link { address: Some(address), _link: Some(link), _event: Some(event) }),
+        // Before 5.15 perf events have no links (b89fbfbb854c "bpf: Implement minimal BPF perf link").
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            set_program(&event, program)?;
+            Ok(Link { address: Some(address), _link: None, _event: Some(event) })
         }
+        Err(error) => Err(error),
     }
 }
 

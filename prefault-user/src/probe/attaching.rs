@@ -1,9 +1,9 @@
 //! Attaching a plan: which program goes on which point, in which order, and what the kernel refuses.
 
 use std::{
+    collections::HashMap as Map,
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    slice,
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -12,17 +12,16 @@ use aya::{
     maps::HashMap,
     programs::{FEntry, FExit, KProbe, RawTracePoint},
 };
-use prefault_ebpf::{
-    COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, HELD_BY_NOTHING, HELD_BY_STACK, cookie_of_arguments, map,
-    program,
-};
+use prefault_ebpf::{cookie_of_arguments, map, program};
 
 use super::{
-    attach::{KprobePmu, Link, attach_tracing},
+    attach::{KprobePmu, Link, attach_event, attach_tracing},
     load::despite_signals,
+    opening::{Opened, Wanted, at_once},
     plan::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline},
+    points::{Place, SitePoints, cookie_of_path, points_of_floor, points_of_path, points_of_site},
 };
-use crate::sites::{Around, Destination, FloorPlaces, Holder, Operation, Path};
+use crate::sites::{FloorPlaces, Operation};
 
 /// The programs, and everything they are attached to.
 pub(super) struct Attaching {
@@ -31,6 +30,10 @@ pub(super) struct Attaching {
     without_cookies: bool,
     /// Descriptors of all programs that were loaded, for their statistics.
     programs: Vec<OwnedFd>,
+    /// Kprobes that were made and run nothing yet.
+    opened: Opened,
+    /// Programs of paths by number, of the entry and of returns, that were loaded and are not attached yet.
+    tracing: Map<(usize, bool), Result<OwnedFd>>,
     points: Vec<Point>,
 }
 
@@ -42,21 +45,19 @@ struct Point {
     link: Link,
 }
 
-/// What a point is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Entry(usize),
-    Return(usize),
-    Call(u64),
-    AfterCall(u64),
-    Target(u64),
-}
-
 impl Attaching {
     /// `without_cookies`: points at the entry of paths are told apart by address, in a map.
     pub(super) fn new(bpf: Ebpf, without_cookies: bool) -> Result<Self> {
         let pmu = KprobePmu::open().context("failed to find the kprobe PMU")?;
-        Ok(Self { bpf, pmu, without_cookies, programs: Vec::new(), points: Vec::new() })
+        Ok(Self {
+            bpf,
+            pmu,
+            without_cookies,
+            programs: Vec::new(),
+            opened: Opened::default(),
+            tracing: Map::new(),
+            points: Vec::new(),
+        })
     }
 
     pub(super) fn bpf(&mut self) -> &mut Ebpf {
@@ -82,25 +83,96 @@ impl Attaching {
         Ok(())
     }
 
+    /// Makes the kprobes that `plan` and the floor ask for and that are not there yet, and loads the programs meanwhile. What
+    /// is refused is refused again, with its consequences, when it is attached.
+    pub(super) fn prepare(&mut self, plan: &Plan, floor: Option<&FloorPlaces>) -> Result<()> {
+        let mut wanted: Vec<(&str, Wanted)> = Vec::new();
+        let floor = floor.map(points_of_floor).unwrap_or_default();
+        wanted.extend(floor.into_iter().map(|(name, address)| (name, Wanted { address, on_return: false })));
+        wanted.extend(self.wanted(plan));
+        let jobs = wanted.iter().map(|&(_, wanted)| wanted).collect();
+        let pmu = self.pmu;
+        let open = |wanted: Wanted| (wanted, pmu.open_event(wanted.address, wanted.on_return));
+        let (opened, loaded) = at_once(jobs, open, || {
+            wanted.iter().try_for_each(|&(name, _)| self.load_kprobe(name).map(drop))?;
+            self.load_all_tracing(plan)
+        });
+        opened.into_iter().for_each(|(wanted, event)| self.opened.add(wanted, event));
+        loaded
+    }
+
+    /// The kprobes of paths and sites that are not there yet, and what they are to run.
+    fn wanted(&self, plan: &Plan) -> Vec<(&'static str, Wanted)> {
+        let mut wanted = Vec::new();
+        for entry in [false, true] {
+            for (number, planned) in plan.paths.iter().enumerate() {
+                let Ok(mechanism) = self.mechanism_of(planned) else { continue };
+                if mechanism == Mechanism::Trampoline || self.is_attached(Place::of_path(number, entry)) {
+                    continue;
+                }
+                let (name, addresses, on_return) = points_of_path(&planned.path, mechanism, entry);
+                wanted.extend(addresses.iter().map(|&address| (name, Wanted { address, on_return })));
+            }
+        }
+        for planned in plan.sites.iter().filter(|planned| planned.mechanism == Ok(Mechanism::CallSite)) {
+            for ends in [true, false] {
+                let points = points_of_site(&planned.site, ends, self.without_cookies);
+                if !self.is_attached(points.place) {
+                    let wanted_here = |&address| (points.program, Wanted { address, on_return: false });
+                    wanted.extend(points.addresses.iter().map(wanted_here));
+                }
+            }
+        }
+        wanted
+    }
+
+    /// How a path is to be probed, given what the programs can do.
+    fn mechanism_of(&self, planned: &PlannedPath) -> Result<Mechanism, Refusal> {
+        let mechanism = planned.mechanism.clone()?;
+        Ok(if self.without_cookies { without_trampoline(&planned.path) } else { mechanism })
+    }
+
+    fn load_all_tracing(&mut self, plan: &Plan) -> Result<()> {
+        // Only needed now, and large.
+        let mut btf = None;
+        for (number, planned) in plan.paths.iter().enumerate() {
+            for entry in [false, true] {
+                let is_trampoline = self.mechanism_of(planned) == Ok(Mechanism::Trampoline);
+                if !is_trampoline || self.is_attached(Place::of_path(number, entry)) {
+                    continue;
+                }
+                let btf = match &mut btf {
+                    Some(btf) => btf,
+                    None => btf.insert(Btf::from_sys_fs().context("failed to parse the kernel's BTF")?),
+                };
+                let program = self.load_tracing(&planned.path.function, btf, entry);
+                self.tracing.insert((number, entry), program);
+            }
+        }
+        Ok(())
+    }
+
     /// Attaches what of `plan` is not attached yet, and writes into it what the kernel refuses.
     ///
     /// Returns come before calls, and entries of paths last: a write that is seen to enter is then seen whole.
     pub(super) fn attach_all(&mut self, plan: &mut Plan) -> Result<()> {
-        // Only needed now, and large.
-        let mut btf = None;
-        self.attach_paths(plan, &mut btf, false)?;
+        self.attach_paths(plan, false)?;
         drop_sites_without_path(plan);
         self.attach_targets(plan)?;
         self.attach_sites(plan, true)?;
         self.attach_sites(plan, false)?;
-        self.attach_paths(plan, &mut btf, true)?;
+        self.attach_paths(plan, true)?;
         drop_sites_without_path(plan);
+        // What was made for something that was then refused.
+        self.opened = Opened::default();
+        self.tracing.clear();
         Ok(())
     }
 
     /// Detaches every point in `module`.
     pub(super) fn forget(&mut self, module: &str) {
-        self.points.retain(|point| point.module.as_deref() != Some(module));
+        let is_in_module = |point: &mut Point| point.module.as_deref() == Some(module);
+        detach(self.points.extract_if(.., is_in_module).map(|point| point.link).collect());
     }
 
     /// Where there are kprobes for `places`, in their order.
@@ -113,22 +185,19 @@ impl Attaching {
         self.points.iter().any(|point| point.place == place)
     }
 
-    fn attach_paths(&mut self, plan: &mut Plan, btf: &mut Option<Btf>, entry: bool) -> Result<()> {
+    fn attach_paths(&mut self, plan: &mut Plan, entry: bool) -> Result<()> {
         for (number, planned) in plan.paths.iter_mut().enumerate() {
-            let place = if entry { Place::Entry(number) } else { Place::Return(number) };
+            let place = Place::of_path(number, entry);
             if planned.mechanism.is_err() || self.is_attached(place) {
                 continue;
             }
-            let cookie = cookie_of(number, &planned.path);
-            if self.without_cookies {
-                planned.mechanism = Ok(without_trampoline(&planned.path));
-            }
-            let Ok(mechanism) = planned.mechanism else { continue };
-            let attached = match (mechanism, self.attach_path(planned, mechanism, btf, entry, cookie)?) {
+            let cookie = cookie_of_path(number, &planned.path);
+            let Ok(mechanism) = self.mechanism_of(planned) else { continue };
+            let attached = match (mechanism, self.attach_path(planned, mechanism, (number, entry), cookie)?) {
                 // What the facts let expect the kernel may still refuse; the other ways need less of it.
                 (Mechanism::Trampoline, Err(_)) => {
                     let other = without_trampoline(&planned.path);
-                    self.attach_path(planned, other, btf, entry, cookie)?.map(|links| (other, links))
+                    self.attach_path(planned, other, (number, entry), cookie)?.map(|links| (other, links))
                 }
                 (mechanism, attached) => attached.map(|links| (mechanism, links)),
             };
@@ -156,27 +225,21 @@ impl Attaching {
         &mut self,
         planned: &PlannedPath,
         mechanism: Mechanism,
-        btf: &mut Option<Btf>,
-        entry: bool,
+        (number, entry): (usize, bool),
         cookie: u64,
     ) -> Result<io::Result<Vec<Link>>> {
         let path = &planned.path;
         if mechanism == Mechanism::Trampoline {
-            let program = match self.load_tracing(&path.function, btf, entry) {
-                Ok(program) => program,
-                Err(error) => return Ok(Err(io::Error::other(format!("{error:#}")))),
+            let program = match self.tracing.remove(&(number, entry)) {
+                Some(Ok(program)) => program,
+                Some(Err(error)) => return Ok(Err(io::Error::other(format!("{error:#}")))),
+                None => return Ok(Err(io::Error::other("its program was not loaded"))),
             };
             let link = attach_tracing(program.as_fd(), !entry, cookie);
             self.programs.push(program);
             return Ok(link.map(|link| vec![link]));
         }
-        let (name, places, on_return) = match (entry, &path.returns) {
-            (true, _) => (program::ENTER_KPROBE, slice::from_ref(&path.entry), false),
-            (false, Some(returns)) if mechanism == Mechanism::ReturnSites => {
-                (program::LEAVE_KPROBE, returns.as_slice(), false)
-            }
-            (false, _) => (program::LEAVE_KRETPROBE, slice::from_ref(&path.address), true),
-        };
+        let (name, places, on_return) = points_of_path(path, mechanism, entry);
         let mut links = Vec::new();
         for &address in places {
             if self.without_cookies && !on_return {
@@ -192,13 +255,9 @@ impl Attaching {
 
     /// Loads a tracing program for `function`. A program is loaded for one function, so that each path has its own;
     /// aya holds one at a time, and our descriptor keeps those before.
-    fn load_tracing(&mut self, function: &str, btf: &mut Option<Btf>, entry: bool) -> Result<OwnedFd> {
+    fn load_tracing(&mut self, function: &str, btf: &Btf, entry: bool) -> Result<OwnedFd> {
         let name = if entry { program::ENTER_FENTRY } else { program::LEAVE_FEXIT };
         let program = self.bpf.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
-        let btf = match btf {
-            Some(btf) => btf,
-            None => btf.insert(Btf::from_sys_fs().context("failed to parse the kernel's BTF")?),
-        };
         macro_rules! load {
             ($kind:ty) => {{
                 let program: &mut $kind = program.try_into()?;
@@ -235,14 +294,10 @@ impl Attaching {
     /// Probes the places that measure the floor, for as long as the links are kept. What is refused is not measured.
     pub(super) fn attach_floor(&mut self, places: &FloorPlaces) -> Result<Vec<Link>> {
         let mut links = Vec::new();
-        let ends = [(places.jumps, program::FLOOR_END), (places.traps, program::FLOOR_END_OF_TRAPS)];
-        for (place, end) in ends.into_iter().filter_map(|(place, end)| Some((place?, end))) {
-            let points = [(end, place.blocker), (end, Some(place.end)), (program::FLOOR_BEGIN, Some(place.begin))];
-            for (name, address) in points.into_iter().filter_map(|(name, address)| Some((name, address?))) {
-                match self.attach_probe(name, address, false, 0)? {
-                    Ok(link) => links.push(link),
-                    Err(error) => log::info!("the floor is not measured at {address:#x}: the kernel refused: {error}"),
-                }
+        for (name, address) in points_of_floor(places) {
+            match self.attach_probe(name, address, false, 0)? {
+                Ok(link) => links.push(link),
+                Err(error) => log::info!("the floor is not measured at {address:#x}: the kernel refused: {error}"),
             }
         }
         Ok(links)
@@ -250,25 +305,14 @@ impl Attaching {
 
     fn attach_sites(&mut self, plan: &mut Plan, ends: bool) -> Result<()> {
         for planned in plan.sites.iter_mut().filter(|planned| planned.mechanism == Ok(Mechanism::CallSite)) {
-            let call = &planned.site.call;
-            let (name, place) = match (planned.site.target.signature.operation, ends) {
-                (Operation::Prefault, false) => (program::PREFAULT_BEGIN, Place::Call(call.address)),
-                (Operation::Prefault, true) => (program::PREFAULT_END, Place::AfterCall(call.address)),
-                (Operation::Copy, false) => (program::COPY_BEGIN, Place::Call(call.address)),
-                (Operation::Copy, true) => (program::COPY_END, Place::AfterCall(call.address)),
-            };
+            let SitePoints { program, place, addresses, cookie } =
+                points_of_site(&planned.site, ends, self.without_cookies);
             if self.is_attached(place) {
                 continue;
             }
-            let around = &planned.site.around;
-            let (addresses, cookie) = match (self.without_cookies, ends) {
-                (true, false) => (slice::from_ref(&call.address), 0),
-                (true, true) => (slice::from_ref(&call.after), 0),
-                (false, false) => (slice::from_ref(&around.begin), cookie_before(around)),
-                (false, true) => (around.ends.as_slice(), cookie_behind(around)),
-            };
+            let call = &planned.site.call;
             for &address in addresses {
-                match self.attach_probe(name, address, false, cookie)? {
+                match self.attach_probe(program, address, false, cookie)? {
                     Ok(link) => self.points.push(Point { place, module: call.module.clone(), link }),
                     Err(error) => {
                         // Half a site would count every operation as lost.
@@ -282,9 +326,17 @@ impl Attaching {
         Ok(())
     }
 
-    /// Attaches program `name` at `address`, loading it first if need be. The inner error is the kernel's refusal of
-    /// this point, the outer one means that no point of this kind can work.
+    /// Attaches program `name` at `address`. The inner error is the kernel's refusal of this point, the outer one means that
+    /// no point of this kind can work.
     fn attach_probe(&mut self, name: &str, address: u64, on_return: bool, cookie: u64) -> Result<io::Result<Link>> {
+        let event = self.opened.take(Wanted { address, on_return });
+        let event = event.unwrap_or_else(|| self.pmu.open_event(address, on_return));
+        let program = self.load_kprobe(name)?.fd()?.as_fd();
+        Ok(event.and_then(|event| attach_event(event, program, address, cookie)))
+    }
+
+    /// Program `name`, which is loaded if it was not yet.
+    fn load_kprobe(&mut self, name: &str) -> Result<&KProbe> {
         let program = self.bpf.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
         let program: &mut KProbe = program.try_into()?;
         if program.fd().is_err() {
@@ -292,35 +344,19 @@ impl Attaching {
             loaded.with_context(|| format!("failed to load the BPF program {name}"))?;
             self.programs.push(program.fd()?.as_fd().try_clone_to_owned()?);
         }
-        Ok(self.pmu.attach(program.fd()?.as_fd(), address, on_return, cookie))
+        Ok(program)
     }
 }
 
-/// What the programs have to know of path `number`.
-fn cookie_of(number: usize, path: &Path) -> u64 {
-    let destination = match path.destination {
-        Destination::Kiocb => 0,
-        Destination::FileAndSecond => COOKIE_FILE,
-        Destination::FileAndThird => COOKIE_FILE | COOKIE_POSITION_IS_THIRD,
-    };
-    number as u64 | if path.copies { COOKIE_COPIES } else { 0 } | destination
-}
-
-/// What holds the arguments at the point before a call.
-fn cookie_before(around: &Around) -> u64 {
-    cookie_of_arguments([around.asked, around.iter].map(|holder| match holder {
-        Holder::Register(number) => number.into(),
-        Holder::StackWord(word) => HELD_BY_STACK | u64::from(word),
-        Holder::RegisterBehind(_) => HELD_BY_NOTHING,
-    }))
-}
-
-/// What is to be looked at behind a call.
-fn cookie_behind(around: &Around) -> u64 {
-    match around.asked {
-        Holder::RegisterBehind(number) => number.into(),
-        Holder::Register(_) | Holder::StackWord(_) => 0,
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        detach(self.points.drain(..).map(|point| point.link).collect());
     }
+}
+
+/// Closes all of `links`.
+pub(super) fn detach(links: Vec<Link>) {
+    at_once(links, drop, || ());
 }
 
 /// Without its path a site's operations have no context.

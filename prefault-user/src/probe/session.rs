@@ -13,12 +13,13 @@ use aya_log::EbpfLogger;
 use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, N_LOSSES, OTHER_SLOT, map, timing};
 
 use super::{
-    attaching::{Attaching, Place},
+    attaching::{Attaching, detach},
     filters::Filters,
     floor, made,
     object::{Object, object},
     plan::{Plan, Wish},
     pods::{PodConfig, PodLedger, PodLosses, PodPathLedger, PodSlotInfo},
+    points::Place,
     stats,
 };
 use crate::{
@@ -116,15 +117,15 @@ impl Session {
         if options.filters.follow {
             session.attaching.follow_processes()?;
         }
-        // First, so that the kernel has time to make jumps of these while the others are attached.
-        let floor_points =
-            if options.floor { session.attaching.attach_floor(&session.plan.floor)? } else { Vec::new() };
+        let floor = options.floor.then_some(session.plan.floor);
+        session.attaching.prepare(&session.plan, floor.as_ref())?;
+        let floor_points = floor.map(|floor| session.attaching.attach_floor(&floor)).transpose()?.unwrap_or_default();
         session.attaching.attach_all(&mut session.plan)?;
         log::info!("loaded the programs and attached them {:?} after that began", begun.elapsed());
         if options.floor {
             session.floor = Some(floor::measure(session.attaching.bpf(), &session.plan.floor)?);
         }
-        drop(floor_points);
+        detach(floor_points);
         return_memory();
         for operation in [Operation::Prefault, Operation::Copy] {
             if !session.plan.measures(operation) {
@@ -167,6 +168,7 @@ impl Session {
     /// If no point of some kind can be attached any more.
     pub fn extend(&mut self, found: Plan) -> Result<()> {
         self.plan.extend(found);
+        self.attaching.prepare(&self.plan, None)?;
         let attached = self.attaching.attach_all(&mut self.plan);
         return_memory();
         attached
