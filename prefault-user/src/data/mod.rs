@@ -3,24 +3,28 @@
 //! A snapshot holds cumulative counters and nothing computed; an interval is the difference of two. Whatever is shown,
 //! live or at the end, comes from an interval. Nothing here reads, writes, or knows how the counters were obtained.
 
+pub mod estimates;
 pub mod exported;
 pub mod floor;
 pub mod histogram;
 pub mod interval;
 pub mod loss;
 pub mod own_cost;
+pub mod pace;
 pub mod report;
 pub mod security;
 pub mod series;
 pub mod snapshot;
 pub mod stats;
 
+pub use estimates::{Estimate, Estimates, FilesystemEstimates, QUANTITIES};
 pub use exported::{Exported, Labels, ProcessUse, Series, SiteCount};
 pub use floor::{Floor, Points};
 pub use histogram::{Bucket, Histogram};
 pub use interval::{Interval, IntervalError};
 pub use loss::{LossEntry, LossReport};
 pub use own_cost::OwnCost;
+pub use pace::{FEW, Pace, Spent, Step};
 pub use report::{EventRecord, Report, SiteReport, Timing};
 pub use security::{Landlock, Security, capability_set};
 pub use series::SeriesTable;
