@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     slice,
 };
 
@@ -21,6 +21,7 @@ use super::{
     attach::{KprobePmu, Link, attach_tracing},
     load::despite_signals,
     plan::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline},
+    stats::Programs,
 };
 use crate::sites::{Around, Destination, FloorPlaces, Holder, Operation, Path};
 
@@ -29,8 +30,8 @@ pub(super) struct Attaching {
     bpf: Ebpf,
     pmu: KprobePmu,
     without_cookies: bool,
-    /// Descriptors of all programs that were loaded, for their statistics.
-    programs: Vec<OwnedFd>,
+    /// All programs that were loaded, for their statistics.
+    programs: Programs,
     points: Vec<Point>,
 }
 
@@ -53,19 +54,15 @@ pub(super) enum Place {
 }
 
 impl Attaching {
-    /// `without_cookies`: points at the entry of paths are told apart by address, in a map.
-    pub(super) fn new(bpf: Ebpf, without_cookies: bool) -> Result<Self> {
+    /// `without_cookies`: points at the entry of paths are told apart by address, in a map. What is loaded is added to
+    /// `programs`.
+    pub(super) fn new(bpf: Ebpf, without_cookies: bool, programs: Programs) -> Result<Self> {
         let pmu = KprobePmu::open().context("failed to find the kprobe PMU")?;
-        Ok(Self { bpf, pmu, without_cookies, programs: Vec::new(), points: Vec::new() })
+        Ok(Self { bpf, pmu, without_cookies, programs, points: Vec::new() })
     }
 
     pub(super) fn bpf(&mut self) -> &mut Ebpf {
         &mut self.bpf
-    }
-
-    /// All programs that were loaded.
-    pub(super) fn programs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.programs.iter().map(OwnedFd::as_fd)
     }
 
     /// Follows processes through fork and exit, so that children are measured too.
