@@ -10,6 +10,7 @@ pub mod answer;
 pub mod auth;
 mod complaints;
 mod confine;
+mod encoding;
 mod negotiate;
 #[cfg(feature = "otlp")]
 pub mod otlp;

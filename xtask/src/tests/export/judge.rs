@@ -60,6 +60,7 @@ pub fn after_round(step: &Path, port: u16, round: usize, classic: &Prometheus, n
     let text = http::get(port, "/metrics")?;
     histograms(expected.keys(), &text, classic, native)?;
     check_metrics(&text)?;
+    compressed(port)?;
     let page = http::get(port, "/")?;
     for part in ["<!DOCTYPE html>", "ext4 on ram0", "tmpfs", "Loss"] {
         ensure!(page.contains(part), "expected {part:?} in the start page\n{page}");
@@ -165,6 +166,26 @@ fn bucket_of(buckets: &[(f64, f64)], rank: f64) -> (f64, f64) {
         lower = upper;
     }
     (lower, f64::INFINITY)
+}
+
+/// curl gets the same, compressed.
+fn compressed(port: u16) -> Result<()> {
+    let url = format!("http://127.0.0.1:{port}/metrics");
+    let curl = |arguments: &[&str]| {
+        let common = ["--silent", "--show-error", "--fail", "--max-time", "30"];
+        process::output(Command::new("curl").args(common).args(arguments).arg(&url))
+    };
+    let counters = |text: &str| {
+        let lines = text.lines().filter(|line| line.starts_with("prefault_writes_total{"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (plain, packed) = (curl(&[])?, curl(&["--compressed"])?);
+    ensure!(!counters(&plain).is_empty() && counters(&plain) == counters(&packed), "compressed:\n{packed}\n{plain}");
+    const SIZE: [&str; 4] = ["--output", "/dev/null", "--write-out", "%{size_download}"];
+    let size = |more: &[&str]| -> Result<u64> { Ok(curl(&[&SIZE, more].concat())?.trim().parse()?) };
+    let (plain, packed) = (size(&[])?, size(&["--compressed"])?);
+    ensure!(packed < plain / 4, "{packed} bytes are taken of {plain}");
+    Ok(())
 }
 
 /// What Debian's promtool says of the metrics.
