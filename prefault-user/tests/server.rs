@@ -7,6 +7,8 @@ mod harness;
 #[path = "output/snapshots.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod snapshots;
+#[path = "server/tls.rs"]
+mod tls;
 #[path = "server/web_config.rs"]
 mod web_config;
 

@@ -63,6 +63,10 @@ pub async fn answer<B>(shared: &Shared, request: &Request<B>) -> Response<Full<B
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let more = Arc::clone(&shared.access.borrow().headers);
+    for (name, value) in more.iter() {
+        headers.insert(name, value.clone());
+    }
     response
 }
 
