@@ -135,7 +135,7 @@ impl<'a> Exporter<'a> {
         let interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
         let access = AccessWatch::begin(args.web_config.as_deref())?;
         let listeners = listeners(args)?;
-        let options = options(&args.counting, filters(&args.filters, false)?, false);
+        let options = options(&args.counting, filters(&args.filters, false)?, args.exemplars);
         let session_runtime = runtime()?;
         let live = {
             let _entered = session_runtime.enter();

@@ -12,7 +12,7 @@ use super::tending::Tended;
 use crate::{
     cli_export::{ExportArgs, SeriesArgs},
     commands::mounts::host_mounts,
-    data::{Exported, Filesystem, Labels, ProcessUse, SeriesTable, Timing},
+    data::{Exemplar, Exported, Filesystem, Labels, ProcessUse, SeriesTable, Timing},
 };
 
 /// Scrapes that come so soon after one another are answered from one snapshot.
@@ -77,6 +77,7 @@ impl State {
             uptime_ns: totals.interval.duration_ns,
             filesystems: totals.filesystems,
             n_over_limit: totals.n_over_limit,
+            exemplars: self.exemplars(tended),
             loss: totals.interval.loss,
             own_cost: totals.interval.own_cost,
             sites: tended.sites(),
@@ -84,6 +85,12 @@ impl State {
         });
         self.latest = Some((Instant::now(), Arc::clone(&exported)));
         Ok(exported)
+    }
+
+    fn exemplars(&self, tended: &Tended) -> Vec<Exemplar> {
+        let at_unix_ns = |monotonic_ns: u64| self.begin_unix_ns + monotonic_ns.saturating_sub(self.begin_ns);
+        let events = tended.events().into_iter();
+        events.map(|event| Exemplar { unix_ns: at_unix_ns(event.timestamp_ns), event }).collect()
     }
 }
 

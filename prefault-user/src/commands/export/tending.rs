@@ -14,7 +14,7 @@ use tokio::{runtime::Runtime, sync::oneshot, time::sleep};
 use super::complaints::Complaints;
 use crate::{
     commands::live::Live,
-    data::{Floor, SiteCount, Snapshot},
+    data::{EventRecord, Floor, SiteCount, Snapshot},
     probe::{plan::Plan, session::Counters},
     sites::Operation,
 };
@@ -42,6 +42,8 @@ struct Known {
     path_names: Vec<String>,
     sites: Vec<SiteCount>,
     events_unread: u64,
+    /// The latest of each kind on each filesystem.
+    events: Vec<EventRecord>,
     tended: Instant,
 }
 
@@ -55,6 +57,7 @@ impl Tended {
             path_names: live.path_names().to_vec(),
             sites: sites(live.plan()),
             events_unread: 0,
+            events: Vec::new(),
             tended: Instant::now(),
         };
         let known = Arc::new(Mutex::new(known));
@@ -93,6 +96,11 @@ impl Tended {
         lock(&self.known).sites.clone()
     }
 
+    /// The latest short copy and failed prefault, whole and partial, on each filesystem, if events are wanted.
+    pub fn events(&self) -> Vec<EventRecord> {
+        lock(&self.known).events.clone()
+    }
+
     /// For how long the session has not been tended.
     pub fn idle(&self) -> Duration {
         lock(&self.known).tended.elapsed()
@@ -118,19 +126,32 @@ fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
 async fn tend(mut live: Live, known: &Mutex<Known>) {
     let mut complaints = Complaints::default();
     loop {
-        // Events are not wanted, and none come.
-        if let Err(error) = live.tend().await {
-            complaints.say_once(&error);
+        let tended = live.tend().await;
+        if let Err(error) = &tended {
+            complaints.say_once(error);
             // What fails again at once must not take the processor.
             sleep(PAUSE).await;
         }
         let mut known = lock(known);
+        tended.unwrap_or_default().into_iter().for_each(|event| keep(&mut known.events, event));
         known.tended = Instant::now();
         known.events_unread = live.events_unread();
         if live.plan_has_changed() {
             known.path_names = live.path_names().to_vec();
             known.sites = sites(live.plan());
         }
+    }
+}
+
+/// Keeps an event in place of the one before it of its kind.
+fn keep(events: &mut Vec<EventRecord>, event: EventRecord) {
+    let is_like = |known: &&mut EventRecord| {
+        (known.kind, known.done == 0, &known.fstype, &known.device)
+            == (event.kind, event.done == 0, &event.fstype, &event.device)
+    };
+    match events.iter_mut().find(is_like) {
+        Some(known) => *known = event,
+        None => events.push(event),
     }
 }
 
