@@ -30,6 +30,9 @@ pub const LABORATORY: [Need; 5] = [
 /// What makes packages; dpkg-deb is there where apt is.
 pub const PACKAGING: [Need; 1] = [need("rpm", "makes the RPM and shows what is in it")];
 
+/// What builds the container image.
+pub const CONTAINER: [Need; 1] = [need("buildah", "builds the container image")];
+
 /// What shows the exporter's start page.
 pub const BROWSER: [Need; 1] = [need("chromium", "shows the exporter's start page")];
 
