@@ -60,6 +60,10 @@ pub struct ExportArgs {
     /// per factor of 2 [default: 12, from 238ns to 1s, a factor of 4 apart]
     #[arg(long, value_name = "TIME,TIME,...", value_parser = buckets)]
     pub buckets: Option<Buckets>,
+    /// Add to the counters of short copies and failed prefaults the latest one as an exemplar: process, inode and position;
+    /// the kernel then passes on each, which costs where they are frequent
+    #[arg(long)]
+    pub exemplars: bool,
     /// Filesystems with series of their own; those beyond are counted together as `other`
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SERIES, value_parser = clap::value_parser!(u64).range(..=4096))]
     pub max_series_filesystems: u64,

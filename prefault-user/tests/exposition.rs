@@ -11,8 +11,9 @@ mod snapshots;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
+use prefault_ebpf::EventKind;
 use prefault_user::{
-    data::{Exported, LossReport},
+    data::{EventRecord, Exemplar, Exported, LossReport},
     output::{
         exposition::{self, Buckets, FAMILIES},
         page,
@@ -33,6 +34,70 @@ fn all() -> Arc<Exported> {
 fn openmetrics_of_many_filesystems() {
     let text = exposition::openmetrics(&all(), &Buckets::default()).expect("encoded");
     check("metrics.openmetrics", &text);
+}
+
+/// What there is with an event of each kind on tmpfs.
+fn with_exemplars() -> Arc<Exported> {
+    let event = |kind, done| EventRecord {
+        timestamp_ns: 1,
+        kind,
+        pid: 4711,
+        tid: 4712,
+        comm: "a\"b\\c".to_owned(),
+        fstype: "tmpfs".to_owned(),
+        device: "tmpfs".to_owned(),
+        inode: u64::MAX,
+        position: 8192,
+        asked: 4096,
+        done,
+        user_address: None,
+        path: "generic_perform_write".to_owned(),
+    };
+    let kinds = [EventKind::ShortCopy, EventKind::FailedPrefault];
+    let events = kinds.into_iter().flat_map(|kind| [event(kind, 0), event(kind, 100)]);
+    let exemplars = events.map(|event| Exemplar { unix_ns: 1_790_000_002_500_000_000, event }).collect();
+    Arc::new(Exported { exemplars, ..exported::exported(&snapshots::end(), None) })
+}
+
+#[test]
+fn exemplars_are_at_the_counters_that_have_counted_them() {
+    let exported = with_exemplars();
+    let text = exposition::openmetrics(&exported, &Buckets::default()).expect("encoded");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains(" # {")).collect();
+    let labels = "comm=\"a\\\"b\\\\c\",pid=\"4711\",inode=\"18446744073709551615\",position=\"8192\"";
+    assert!(!lines.is_empty());
+    for line in lines {
+        let (sample, exemplar) = line.split_once(" # ").expect("it has one");
+        assert_eq!(exemplar, format!("{{{labels}}} 1.0 1790000002.5"));
+        let counted = ["prefault_copies_short_total{", "prefault_prefaults_failed_total{"];
+        assert!(counted.iter().any(|name| sample.starts_with(name)) && sample.contains("fstype=\"tmpfs\""), "{line}");
+        assert!(!sample.ends_with(" 0"), "{line}");
+    }
+    // Of samples it changes nothing, and the older format has none.
+    let without: String =
+        text.lines().map(|line| line.split(" # {").next().unwrap_or_default().to_owned() + "\n").collect();
+    assert_eq!(without, exposition::openmetrics(&all(), &Buckets::default()).expect("encoded"));
+    let plain = |exported| exposition::text(exported, &Buckets::default()).expect("encoded");
+    assert_eq!(plain(&exported), plain(&all()));
+}
+
+#[test]
+fn protobuf_has_the_exemplars_of_the_text() {
+    let bytes = exposition::protobuf(&with_exemplars(), &Buckets::default()).expect("encoded");
+    let mut rest = &bytes[..];
+    let mut n_exemplars = 0;
+    while !rest.is_empty() {
+        let family = MetricFamily::decode_length_delimited(&mut rest).expect("well formed");
+        for exemplar in family.metric.iter().filter_map(|metric| metric.counter.as_ref()?.exemplar.as_ref()) {
+            let labels: Vec<(&str, &str)> = exemplar.label.iter().map(|pair| (&*pair.name, &*pair.value)).collect();
+            let position = ("position", "8192");
+            assert_eq!(labels, [("comm", "a\"b\\c"), ("pid", "4711"), ("inode", "18446744073709551615"), position]);
+            assert_eq!(exemplar.timestamp.as_ref().map(|time| time.seconds), Some(1_790_000_002));
+            n_exemplars += 1;
+        }
+    }
+    let text = exposition::openmetrics(&with_exemplars(), &Buckets::default()).expect("encoded");
+    assert_eq!(n_exemplars, text.matches(" # {").count());
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod harness;
 #[path = "output/snapshots.rs"]
 #[expect(dead_code, reason = "other tests use the rest")]
 mod snapshots;
+#[path = "server/tls.rs"]
+mod tls;
 #[path = "server/web_config.rs"]
 mod web_config;
 
@@ -18,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flate2::read::GzDecoder;
 use harness::{Server, ask, get};
 
 fn server() -> Server {
@@ -58,6 +61,46 @@ fn a_client_gets_the_format_it_wants() {
         assert_eq!(answer.header("content-type"), Some(content_type));
         assert!(answer.body.len() > 1000 && answer.body.starts_with(begin));
     }
+}
+
+#[test]
+fn answers_are_compressed_for_who_wants_that() {
+    let server = server();
+    for (path, accept) in [
+        ("/", "*/*"),
+        ("/metrics", "text/plain"),
+        ("/metrics", "application/openmetrics-text"),
+        ("/metrics", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"),
+    ] {
+        let accept = format!("Accept: {accept}\r\n");
+        let plain = get(&mut server.connect(), path, &accept);
+        assert_eq!(plain.header("content-encoding"), None);
+        let packed =
+            get(&mut server.connect(), path, &format!("{accept}Accept-Encoding: br\r\nAccept-Encoding: gzip\r\n"));
+        assert_eq!((packed.status(), packed.header("content-encoding")), ("200", Some("gzip")));
+        assert_eq!(packed.header("content-type"), plain.header("content-type"));
+        assert!(packed.header("vary").is_some_and(|vary| vary.contains("accept-encoding")));
+        let mut unpacked = Vec::new();
+        GzDecoder::new(&*packed.body).read_to_end(&mut unpacked).expect("whole");
+        assert!(packed.body.len() < plain.body.len() / 2, "{} of {} bytes", packed.body.len(), plain.body.len());
+        assert_eq!(unpacked, plain.body);
+    }
+}
+
+#[test]
+fn hostile_encodings_hurt_nobody() {
+    let server = server();
+    let begun = Instant::now();
+    for accept in
+        ["gzip,".repeat(3000), "gzip;q=0.".to_owned() + &"9".repeat(15_000), ";".repeat(15_000), "*;q=1e999".to_owned()]
+    {
+        let answer = get(&mut server.connect(), "/metrics", &format!("Accept-Encoding: {accept}\r\n"));
+        assert_eq!(answer.status(), "200", "{}", &accept[..9]);
+    }
+    // Neither does who wants none of what there is.
+    let refused = get(&mut server.connect(), "/metrics", "Accept-Encoding: identity;q=0, gzip;q=0\r\n");
+    assert_eq!((refused.status(), refused.header("content-encoding")), ("200", None));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]

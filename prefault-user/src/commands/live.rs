@@ -4,6 +4,7 @@
 
 use std::{
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,14 +16,17 @@ use tokio::{
     time::{Interval as Ticker, MissedTickBehavior, interval_at},
 };
 
-use super::{modules::ModuleWatch, prepare};
+use super::{
+    modules::{Changes, ModuleWatch},
+    prepare,
+};
 use crate::{
     cli_counting::CountingArgs,
     data::{EventRecord, Filesystem, Floor, SiteReport, Snapshot},
     probe::{
         filters::Filters,
         plan::{Plan, Wish},
-        session::{Options, Session},
+        session::{Counters, Options, Session},
     },
 };
 
@@ -69,6 +73,8 @@ pub struct Live {
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     log_ticker: Ticker,
     module_ticker: Ticker,
+    /// The plan has changed since somebody asked.
+    plan_has_changed: bool,
 }
 
 impl Live {
@@ -99,6 +105,7 @@ impl Live {
             logger,
             log_ticker: ticker(LOG_INTERVAL),
             module_ticker: ticker(MODULE_INTERVAL),
+            plan_has_changed: false,
             session,
         })
     }
@@ -126,6 +133,21 @@ impl Live {
     /// What is attached where.
     pub fn plan(&self) -> &Plan {
         self.session.plan()
+    }
+
+    /// Whether modules have come or gone since this was asked last.
+    pub fn plan_has_changed(&mut self) -> bool {
+        std::mem::take(&mut self.plan_has_changed)
+    }
+
+    /// What is counted, to be read while the session is tended.
+    pub fn counters(&self) -> &Arc<Counters> {
+        self.session.counters()
+    }
+
+    /// Records of the ring that were no events.
+    pub fn events_unread(&self) -> u64 {
+        self.events_unread
     }
 
     /// Measures `process` from now on, or no longer; for sessions that follow processes.
@@ -170,6 +192,7 @@ impl Live {
     /// Lets go of modules that are gone and probes those that came.
     fn follow_modules(&mut self) -> Result<()> {
         let changes = self.modules.look().with_context(|| format!("failed to read {MODULES}"))?;
+        self.plan_has_changed |= changes != Changes::default();
         for module in &changes.unloaded {
             self.session.forget(module);
         }
@@ -212,7 +235,7 @@ impl Live {
             filesystems.iter().find(|(known, _)| *known == slot).map(|(_, filesystem)| filesystem.clone())
         };
         if known(&self.filesystems).is_none() {
-            self.filesystems = self.session.filesystems()?;
+            self.filesystems = self.session.counters().filesystems()?;
         }
         Ok(known(&self.filesystems))
     }

@@ -1,8 +1,9 @@
 //! What there was in all, from what was counted in windows of time: totals without bias, with their standard errors.
 //!
-//! Each period has one window at a random place, so that what began in it, times the period over the window, is an unbiased
-//! estimate of what began in the period. Totals are those of the ratio to time, whose variance is that of the periods'
-//! residuals (Cochran, Sampling Techniques, 2.11 and 6.4). Periods that were open throughout are known exactly.
+//! A period is a window and the gap behind it, whose length is random and does not depend on the load, so that every moment is
+//! as likely to be inside a window; what began in it, times the period over the window, estimates what began in the period.
+//! Totals are those of the ratio to time, whose variance is that of the periods' residuals (Cochran, Sampling Techniques, 2.11
+//! and 6.4). Periods that were open throughout are known exactly.
 
 use std::collections::BTreeMap;
 
@@ -191,26 +192,27 @@ mod tests {
             (random >> 33) as f64 / (1_u64 << 31) as f64
         };
         let (mut inside, mut sum, rounds) = (0, 0.0, 400);
-        // 50 periods of 100 ns with 30 busy ones at the begin of each or none, so that a window of 20 sees all of them, some,
-        // or nothing.
-        let load = |period: u64| if period.is_multiple_of(3) { 0.0 } else { 300.0 };
-        let truth: f64 = (0..50).map(load).sum();
+        // A write per nanosecond in 37 of each 100, as long as windows and gaps together, so that a window sees all of them,
+        // some, or nothing.
+        let load = |at: u64| u64::from(at % 100 < 37);
+        let truth = 0.37 * 10_000.0;
         for _ in 0..rounds {
             let mut estimates = Estimates::default();
-            let mut seen = 0;
-            for period in 0..50 {
-                let begin = next() * 80.0;
-                let overlap = (30.0 - begin).clamp(0.0, 20.0);
+            let (mut at, mut seen) = ((next() * 100.0) as u64, 0);
+            let end = at + 10_000;
+            while at < end {
+                let period = 20 + (next() * 160.0) as u64;
                 let before = seen;
-                seen += (load(period) / 30.0 * overlap) as u64;
-                estimates.add(&snapshot(before), &snapshot(seen), 100, 20);
+                seen += (at..at + 20).map(load).sum::<u64>();
+                estimates.add(&snapshot(before), &snapshot(seen), period, 20);
+                at += period;
             }
-            let writes = writes_of(&estimates, 5000);
+            let writes = writes_of(&estimates, 10_000);
             sum += writes.total / f64::from(rounds);
             let error = writes.standard_error.expect("there are many windows");
             inside += i32::from((writes.total - truth).abs() < 2.0 * error);
         }
-        assert!((sum / truth - 1.0).abs() < 0.1, "{sum} in the mean, {truth} in truth");
+        assert!((sum / truth - 1.0).abs() < 0.03, "{sum} in the mean, {truth} in truth");
         assert!(inside > rounds * 9 / 10, "{inside} of {rounds} within two errors");
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Plain data; `series` makes the filesystems of it, commands the rest.
 
-use super::{FilesystemInterval, Floor, LossReport, OwnCost, Timing};
+use super::{EventRecord, FilesystemInterval, Floor, LossReport, OwnCost, Timing};
 
 /// Everything an exporter shows at one moment.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Exported {
     pub filesystems: Vec<Series>,
     /// Filesystems beyond the limit, counted under `other`.
     pub n_over_limit: u64,
+    /// The latest short copies and failed prefaults, if they are wanted.
+    pub exemplars: Vec<Exemplar>,
     /// What was missed.
     pub loss: LossReport,
     /// What measuring took, if that is measured.
@@ -49,6 +51,15 @@ pub struct Labels {
     pub device: String,
     /// Where it was first seen mounted, empty if nowhere; `None` if mount points are not shown.
     pub mount_point: Option<String>,
+}
+
+/// One of those that a counter has counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exemplar {
+    /// When it returned, in nanoseconds of the Unix clock.
+    pub unix_ns: u64,
+    /// What it was.
+    pub event: EventRecord,
 }
 
 /// Number of call sites of one operation that are measured by one mechanism.

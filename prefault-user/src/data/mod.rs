@@ -18,7 +18,7 @@ pub mod snapshot;
 pub mod stats;
 
 pub use estimates::{Estimate, Estimates, FilesystemEstimates, QUANTITIES};
-pub use exported::{Exported, Labels, ProcessUse, Series, SiteCount};
+pub use exported::{Exemplar, Exported, Labels, ProcessUse, Series, SiteCount};
 pub use floor::{Floor, Points};
 pub use histogram::{Bucket, Histogram};
 pub use interval::{Interval, IntervalError};

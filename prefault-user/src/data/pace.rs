@@ -15,8 +15,8 @@ const AIM: f64 = 0.9;
 /// Least part of the time that is measured. Less would not be worth the changing of points.
 const LEAST_OPEN: f64 = 1.0 / 256.0;
 
-/// Periods whose cost is remembered: a load that swings is met at its worst.
-const REMEMBERED: usize = 3;
+/// Time in which what was the highest cost is forgotten to one half: a load that swings is met at its worst.
+const HALF_LIFE_NS: f64 = 20e9;
 
 /// What a period took and found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -51,8 +51,8 @@ pub struct Pace {
     /// Processor time that may be taken in a unit of time.
     limit: f64,
     step: Step,
-    /// Cost per open time of the last periods, as if everything were timed.
-    rates: Vec<f64>,
+    /// The highest cost per open time, as if everything were timed; slowly forgotten.
+    rate: f64,
     elapsed_ns: f64,
     cost_ns: f64,
 }
@@ -61,7 +61,7 @@ impl Pace {
     /// `limit`: processors, or a part of one, that measuring may take.
     #[must_use]
     pub fn new(limit: f64) -> Self {
-        Self { limit, step: Step::ALL, rates: Vec::new(), elapsed_ns: 0.0, cost_ns: 0.0 }
+        Self { limit, step: Step::ALL, rate: 0.0, elapsed_ns: 0.0, cost_ns: 0.0 }
     }
 
     /// What is being done.
@@ -74,14 +74,12 @@ impl Pace {
     pub fn advance(&mut self, spent: &Spent) -> Step {
         self.elapsed_ns += spent.duration_ns as f64;
         self.cost_ns += spent.cost_ns;
+        self.rate *= 0.5_f64.powf(spent.duration_ns as f64 / HALF_LIFE_NS);
         if spent.open_ns > 0 {
             let timing_share = if self.step.timed_one_in > 1 { UNTIMED_SHARE } else { 1.0 };
-            self.rates.push(spent.open_cost_ns / spent.open_ns as f64 / timing_share);
+            self.rate = self.rate.max(spent.open_cost_ns / spent.open_ns as f64 / timing_share);
         }
-        let surplus = self.rates.len().saturating_sub(REMEMBERED);
-        self.rates.drain(..surplus);
-        let rate = self.rates.iter().copied().fold(0.0, f64::max);
-        self.step = self.step_for(rate);
+        self.step = self.step_for(self.rate);
         self.step
     }
 
@@ -105,14 +103,17 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// A second under a load that costs `rate` while it is measured.
+    /// A second under a load that costs `rate` while it is measured, in steps of a quarter; the result is what it cost.
     fn live(pace: &mut Pace, rate: f64) -> f64 {
-        let Step { open_share, timed_one_in } = pace.step();
-        let rate = if timed_one_in > 1 { rate * 0.88 } else { rate };
-        let open_ns = (open_share * SECOND as f64) as u64;
-        let cost_ns = rate * open_ns as f64;
-        pace.advance(&Spent { duration_ns: SECOND, open_ns, cost_ns, open_cost_ns: cost_ns });
-        cost_ns / SECOND as f64
+        let quarter = || {
+            let Step { open_share, timed_one_in } = pace.step();
+            let rate = if timed_one_in > 1 { rate * 0.88 } else { rate };
+            let open_ns = (open_share * SECOND as f64 / 4.0) as u64;
+            let cost_ns = rate * open_ns as f64;
+            pace.advance(&Spent { duration_ns: SECOND / 4, open_ns, cost_ns, open_cost_ns: cost_ns });
+            cost_ns / SECOND as f64
+        };
+        std::iter::repeat_with(quarter).take(4).sum()
     }
 
     #[test]
@@ -154,8 +155,8 @@ mod tests {
     #[test]
     fn a_load_that_ends_is_measured_whole_again() {
         let mut pace = Pace::new(0.01);
-        (0..20).for_each(|_| drop(live(&mut pace, 0.2)));
-        (0..20).for_each(|_| drop(live(&mut pace, 0.0)));
+        let _costs: Vec<f64> = (0..20).map(|_| live(&mut pace, 0.2)).collect();
+        let _costs: Vec<f64> = (0..120).map(|_| live(&mut pace, 0.0)).collect();
         assert_eq!(pace.step(), Step::ALL);
     }
 }

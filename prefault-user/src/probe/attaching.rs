@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap as Map,
     io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use anyhow::{Context as _, Result, anyhow};
@@ -20,6 +20,7 @@ use super::{
     opening::{Opened, Wanted, at_once},
     plan::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline},
     points::{Place, SitePoints, cookie_of_path, points_of_floor, points_of_path, points_of_site},
+    stats::Programs,
 };
 use crate::sites::{FloorPlaces, Operation};
 
@@ -28,8 +29,8 @@ pub(super) struct Attaching {
     bpf: Ebpf,
     pmu: KprobePmu,
     without_cookies: bool,
-    /// Descriptors of all programs that were loaded, for their statistics.
-    programs: Vec<OwnedFd>,
+    /// All programs that were loaded, for their statistics.
+    programs: Programs,
     /// Kprobes that were made and run nothing yet.
     opened: Opened,
     /// Programs of paths by number, of the entry and of returns, that were loaded and are not attached yet.
@@ -46,14 +47,15 @@ struct Point {
 }
 
 impl Attaching {
-    /// `without_cookies`: points at the entry of paths are told apart by address, in a map.
-    pub(super) fn new(bpf: Ebpf, without_cookies: bool) -> Result<Self> {
+    /// `without_cookies`: points at the entry of paths are told apart by address, in a map. What is loaded is added to
+    /// `programs`.
+    pub(super) fn new(bpf: Ebpf, without_cookies: bool, programs: Programs) -> Result<Self> {
         let pmu = KprobePmu::open().context("failed to find the kprobe PMU")?;
         Ok(Self {
             bpf,
             pmu,
             without_cookies,
-            programs: Vec::new(),
+            programs,
             opened: Opened::default(),
             tracing: Map::new(),
             points: Vec::new(),
@@ -62,11 +64,6 @@ impl Attaching {
 
     pub(super) fn bpf(&mut self) -> &mut Ebpf {
         &mut self.bpf
-    }
-
-    /// All programs that were loaded.
-    pub(super) fn programs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.programs.iter().map(OwnedFd::as_fd)
     }
 
     /// Follows processes through fork and exit, so that children are measured too.

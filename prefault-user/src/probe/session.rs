@@ -2,7 +2,7 @@
 //!
 //! What it attached ends with it: every attachment is a descriptor of this process.
 
-use std::{fs, os::fd::OwnedFd, process, time::Instant};
+use std::{fs, os::fd::OwnedFd, process, sync::Arc, time::Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -20,7 +20,7 @@ use super::{
     plan::{Plan, Wish},
     pods::{PodConfig, PodLedger, PodLosses, PodPathLedger, PodSlotInfo},
     points::Place,
-    stats,
+    stats::{self, Programs},
 };
 use crate::{
     data::{
@@ -73,12 +73,18 @@ impl Default for Options {
 pub struct Session {
     plan: Plan,
     attaching: Attaching,
+    counters: Arc<Counters>,
+    /// What the points themselves add to latencies, if that was measured.
+    floor: Option<Floor>,
+}
+
+/// What a session has counted. It can be read while the session attaches and detaches, which takes the kernel long.
+pub struct Counters {
+    programs: Programs,
     ledgers: PerCpuArray<MapData, PodLedger>,
     path_ledgers: PerCpuArray<MapData, PodPathLedger>,
     losses: PerCpuArray<MapData, PodLosses>,
     slot_info: HashMap<MapData, u32, PodSlotInfo>,
-    /// What the points themselves add to latencies, if that was measured.
-    floor: Option<Floor>,
     /// Keeps the kernel measuring the runs of our programs.
     runs_measured: Option<OwnedFd>,
 }
@@ -99,21 +105,19 @@ impl Session {
             let map = bpf.map_mut(map::TIMED_BELOW).ok_or_else(|| anyhow!("no map {}", map::TIMED_BELOW))?;
             Array::try_from(map)?.set(0, timed_below(n), 0)?;
         }
-        let mut session = Self {
+        let runs_measured = options.own_cost.then(stats::measure_runs).transpose();
+        let programs = Programs::default();
+        let counters = Counters {
+            programs: programs.clone(),
             ledgers: PerCpuArray::try_from(take(&mut bpf, map::LEDGERS)?)?,
             path_ledgers: PerCpuArray::try_from(take(&mut bpf, map::PATH_LEDGERS)?)?,
             losses: PerCpuArray::try_from(take(&mut bpf, map::LOSSES)?)?,
             slot_info: HashMap::try_from(take(&mut bpf, map::SLOT_INFO)?)?,
-            attaching: Attaching::new(bpf, object.is_basic)?,
-            floor: None,
-            runs_measured: None,
-            plan,
+            runs_measured: runs_measured
+                .context("failed to measure the runs of BPF programs, as --own-cost asks (Linux 5.8)")?,
         };
-        if options.own_cost {
-            let measured = stats::measure_runs();
-            session.runs_measured =
-                Some(measured.context("failed to measure the runs of BPF programs, as --own-cost asks (Linux 5.8)")?);
-        }
+        let attaching = Attaching::new(bpf, object.is_basic, programs)?;
+        let mut session = Self { plan, attaching, counters: Arc::new(counters), floor: None };
         if options.filters.follow {
             session.attaching.follow_processes()?;
         }
@@ -231,20 +235,36 @@ impl Session {
         }
     }
 
+    /// What it counts, to be read by whoever wants to.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
     /// Reads all counters. `events_unread` is what the caller could not take in.
     ///
     /// # Errors
     /// If a map cannot be read.
     pub fn snapshot(&self, events_unread: u64) -> Result<Snapshot> {
+        self.counters.snapshot(self.plan.paths.len(), events_unread)
+    }
+}
+
+impl Counters {
+    /// Reads all counters, of write paths those of the first `n_paths` of the plan. `events_unread` is what the caller
+    /// could not take in.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn snapshot(&self, n_paths: usize, events_unread: u64) -> Result<Snapshot> {
         let mut filesystems = Vec::new();
         for (slot, identity) in self.filesystems()? {
-            filesystems.push(self.counters(slot, identity)?);
+            filesystems.push(self.of_filesystem(slot, identity, n_paths)?);
         }
         let mut losses = [0; N_LOSSES];
         for PodLosses(part) in self.losses.get(&0, 0).context("failed to read the loss counters")?.iter() {
             losses.iter_mut().zip(part).for_each(|(sum, n)| *sum += n);
         }
-        let programs: Vec<_> = self.attaching.programs().map(stats::program_stats).collect();
+        let programs = self.programs.stats();
         let missed_runs = programs.iter().map(|program| program.missed_runs).sum();
         let own_cost = programs.iter().fold(OwnCost::default(), |sum, program| sum + program.own_cost);
         let own_cost = self.runs_measured.is_some().then_some(own_cost);
@@ -269,13 +289,13 @@ impl Session {
         Ok(filesystems)
     }
 
-    fn counters(&self, slot: u32, identity: Filesystem) -> Result<FilesystemCounters> {
+    fn of_filesystem(&self, slot: u32, identity: Filesystem, n_paths: usize) -> Result<FilesystemCounters> {
         let mut ledger = zero_ledger();
         for PodLedger(part) in self.ledgers.get(&slot, 0).context("failed to read a ledger")?.iter() {
             add_ledger(&mut ledger, part);
         }
         let mut paths = Vec::new();
-        for path in 0..self.plan.paths.len().min(MAX_PATHS as usize) as u32 {
+        for path in 0..n_paths.min(MAX_PATHS as usize) as u32 {
             let mut sum = PathCounters { path, ledger: Default::default() };
             let parts = self.path_ledgers.get(&(slot * MAX_PATHS + path), 0).context("failed to read a path ledger")?;
             parts.iter().for_each(|PodPathLedger(part)| add_path_ledger(&mut sum.ledger, part));

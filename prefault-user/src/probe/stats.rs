@@ -2,7 +2,8 @@
 
 use std::{
     fs, io,
-    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::attach::owned;
@@ -10,6 +11,24 @@ use crate::data::OwnCost;
 
 /// `enum bpf_cmd` (include/uapi/linux/bpf.h).
 const BPF_ENABLE_STATS: libc::c_long = 32;
+
+/// Descriptors of all programs that were loaded, to which more come while others look at them.
+#[derive(Clone, Debug, Default)]
+pub struct Programs(Arc<Mutex<Vec<OwnedFd>>>);
+
+impl Programs {
+    /// Adds one.
+    pub fn push(&self, program: OwnedFd) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(program);
+    }
+
+    /// What the kernel knows of each.
+    #[must_use]
+    pub fn stats(&self) -> Vec<ProgramStats> {
+        let programs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        programs.iter().map(|program| program_stats(program.as_fd())).collect()
+    }
+}
 
 /// What the kernel knows of one program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,9 +52,7 @@ pub fn measure_runs() -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_bpf, BPF_ENABLE_STATS, &raw const kind, size_of_val(&kind)) })
 }
 
-/// Reads what the kernel knows of `program`.
-#[must_use]
-pub fn program_stats(program: BorrowedFd<'_>) -> ProgramStats {
+fn program_stats(program: BorrowedFd<'_>) -> ProgramStats {
     parse(&fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).unwrap_or_default())
 }
 

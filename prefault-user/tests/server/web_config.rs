@@ -11,22 +11,26 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned, SupportedProtocolVersion,
-    crypto::ring,
+    crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     version::{TLS12, TLS13},
 };
 
 use super::harness::{Server, ask, get};
 
+/// What certificates are for, besides their name.
+const ADDRESS: &str = "127.0.0.9";
+const URI: &str = "spiffe://example.org/scraper";
+
 /// A folder of its own with certificates and keys in it, removed at the end.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
     /// An authority, a server's and a client's certificate of it.
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("prefault-web-{name}-{}", std::process::id()));
         fs::create_dir_all(&path).expect("created");
         let folder = Self(path);
@@ -36,7 +40,8 @@ impl Folder {
         folder.write("ca.pem", &authority.pem());
         for name in ["localhost", "client"] {
             let key = KeyPair::generate().expect("a key");
-            let params = CertificateParams::new(vec![name.to_owned()]).expect("well formed");
+            let mut params = CertificateParams::new(vec![name.to_owned(), ADDRESS.to_owned()]).expect("well formed");
+            params.subject_alt_names.push(SanType::URI(URI.try_into().expect("ASCII")));
             let certificate = params.signed_by(&key, &authority).expect("signed");
             folder.write(&format!("{name}.pem"), &certificate.pem());
             folder.write(&format!("{name}.key"), &key.serialize_pem());
@@ -44,14 +49,14 @@ impl Folder {
         folder
     }
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, text).expect("written");
         path
     }
 
     /// A web config of TLS with further lines.
-    fn tls(&self, more: &str) -> PathBuf {
+    pub fn tls(&self, more: &str) -> PathBuf {
         self.write(
             "web-config.yml",
             &format!("tls_server_config:\n  cert_file: localhost.pem\n  key_file: localhost.key\n{more}"),
@@ -59,10 +64,20 @@ impl Folder {
     }
 
     /// A client that trusts the authority, and has a certificate if `named`.
-    fn client(&self, named: bool, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    pub fn client(&self, named: bool, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+        self.client_with(named, versions, ring::default_provider())
+    }
+
+    /// One that encrypts as `provider` can.
+    pub fn client_with(
+        &self,
+        named: bool,
+        versions: &[&'static SupportedProtocolVersion],
+        provider: CryptoProvider,
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.0.join("ca.pem")).expect("a certificate")).expect("added");
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider));
         let builder = builder.with_protocol_versions(versions).expect("known").with_root_certificates(roots);
         Arc::new(if named {
             let certificate = CertificateDer::from_pem_file(self.0.join("client.pem")).expect("a certificate");
@@ -80,13 +95,14 @@ impl Drop for Folder {
     }
 }
 
-fn tls(server: &Server, client: &Arc<ClientConfig>) -> StreamOwned<ClientConnection, TcpStream> {
+/// A connection that is encrypted once something was sent.
+pub fn tls(server: &Server, client: &Arc<ClientConfig>) -> StreamOwned<ClientConnection, TcpStream> {
     let name = "localhost".try_into().expect("a name");
     StreamOwned::new(ClientConnection::new(Arc::clone(client), name).expect("a client"), server.connect())
 }
 
 /// Whether a scrape over TLS works.
-fn scrapes(server: &Server, client: &Arc<ClientConfig>) -> bool {
+pub fn scrapes(server: &Server, client: &Arc<ClientConfig>) -> bool {
     let mut stream = tls(server, client);
     let asked = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let mut answer = Vec::new();
@@ -223,12 +239,23 @@ fn what_is_wrong_with_a_web_config_is_one_line() {
         ("a: [".to_owned(), "web-config.yml"),
         ("- a\n".to_owned(), "web-config.yml"),
         ("tls_config: {}\n".to_owned(), "tls_config"),
-        ("http_server_config:\n  http2: true\n".to_owned(), "http_server_config"),
+        ("http_server_config:\n  http2: true\n".to_owned(), "http2"),
+        ("http_server_config:\n  headers:\n    Server: x\n".to_owned(), "Server"),
+        ("http_server_config:\n  headers:\n    X-Frame-Options: allow\n".to_owned(), "deny or sameorigin"),
+        ("http_server_config:\n  headers:\n    X-XSS-Protection: \"a\\nb\"\n".to_owned(), "X-XSS-Protection"),
+        ("rate_limit:\n  burst: 1\n".to_owned(), "rate_limit"),
         ("tls_server_config: {}\n".to_owned(), "cert_file"),
-        (right("  cipher_suites: [a]\n"), "cipher_suites"),
+        (right("  cipher_suites: [TLS_RSA_WITH_AES_128_CBC_SHA]\n"), "TLS_RSA_WITH_AES_128_CBC_SHA is not supported"),
+        (right("  cipher_suites: [TLS_AES_128_GCM_SHA256]\n"), "of TLS 1.3 are always there"),
+        (right("  curve_preferences: [CurveP521]\n"), "CurveP521"),
+        (right("  prefer_server_cipher_suites: 3\n"), "boolean"),
+        (right("  cert: x\n"), "both cert and cert_file"),
+        (right("  client_allowed_sans: [client]\n"), "client_auth_type: RequireAndVerifyClientCert"),
+        (right("  client_auth_type: RequireAnyClientCert\n  client_allowed_sans: [a@b.c]\n"), "mail addresses"),
+        (right("  client_auth_type: RequireAnyClientCert\n  client_ca_file: ca.pem\n"), "client_ca_file has no use"),
         (right("  min_version: TLS10\n"), "TLS12"),
         (right("  min_version: TLS13\n  max_version: TLS12\n"), "min_version is above max_version"),
-        (right("  client_auth_type: RequireAnyClientCert\n"), "RequireAndVerifyClientCert"),
+        (right("  client_auth_type: RequireSomeClientCert\n"), "RequireSomeClientCert"),
         (right("  client_auth_type: RequireAndVerifyClientCert\n"), "client_ca_file"),
         (right("  client_ca_file: ca.pem\n"), "client_auth_type"),
         (right("  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: none.pem\n"), "none.pem"),
@@ -238,7 +265,7 @@ fn what_is_wrong_with_a_web_config_is_one_line() {
         (tls("empty.pem", "localhost.key", ""), "no certificate"),
         (tls("garbage.pem", "localhost.key", ""), "garbage.pem"),
         (tls("localhost.pem", "empty.pem", ""), "empty.pem"),
-        (tls("localhost.pem", "client.key", ""), "localhost.pem with client.key"),
+        (tls("localhost.pem", "client.key", ""), "client.key"),
         (tls("/", "localhost.key", ""), "directory"),
         ("basic_auth_users:\n  alice: secret\n".to_owned(), "bcrypt"),
         (

@@ -292,8 +292,17 @@ const TOOL: Row = Row {
             &[("sum by (instance, operation, mechanism) (prefault_sites{%host})", "")],
         ),
         panel(
+            Kind::Lines,
+            12,
+            "The points' own time",
+            "s",
+            "What the points add to each latency of a prefault and of a copy, as measured at the start: a latency near it is \
+             mostly theirs.",
+            &[("max by (instance, points) (prefault_floor_seconds{%host})", "{{instance}} {{points}}")],
+        ),
+        panel(
             Kind::Table,
-            6,
+            12,
             "Kernels",
             "none",
             "What runs where.",
@@ -301,7 +310,7 @@ const TOOL: Row = Row {
         ),
         panel(
             Kind::Stat,
-            3,
+            6,
             "Filesystems counted together",
             "none",
             "Those beyond the limit, shown as other.",
@@ -309,7 +318,7 @@ const TOOL: Row = Row {
         ),
         panel(
             Kind::Stat,
-            3,
+            6,
             "Writes that are timed",
             "percentunit",
             "Less than all with --sample; none with --no-latency.",

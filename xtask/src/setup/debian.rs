@@ -19,7 +19,8 @@ const fn need(name: &'static str, why: &'static str) -> Need {
 }
 
 /// What the virtual machines need on the host; everything inside a guest comes from the private apt.
-pub const LABORATORY: [Need; 4] = [
+pub const LABORATORY: [Need; 5] = [
+    need("curl", "asks the exporter for compressed answers"),
     need("qemu-system-x86", "runs the test kernels in software emulation"),
     need("kmod", "depmod indexes a test kernel's modules"),
     need("xz-utils", "unpacks kernel modules"),
@@ -28,6 +29,9 @@ pub const LABORATORY: [Need; 4] = [
 
 /// What makes packages; dpkg-deb is there where apt is.
 pub const PACKAGING: [Need; 1] = [need("rpm", "makes the RPM and shows what is in it")];
+
+/// What builds the container image.
+pub const CONTAINER: [Need; 1] = [need("buildah", "builds the container image")];
 
 /// What shows the exporter's start page.
 pub const BROWSER: [Need; 1] = [need("chromium", "shows the exporter's start page")];

@@ -32,11 +32,23 @@ pub fn run() -> Result<()> {
 /// # Errors
 /// When it cannot be had; the message has the remedy.
 pub fn ensure_packaging() -> Result<()> {
-    if debian::has(&debian::PACKAGING)? {
+    ensure(&debian::PACKAGING)
+}
+
+/// Installs what the container image is built with, if it is missing.
+///
+/// # Errors
+/// When it cannot be had; the message has the remedy.
+pub fn ensure_container() -> Result<()> {
+    ensure(&debian::CONTAINER)
+}
+
+fn ensure(needs: &[debian::Need]) -> Result<()> {
+    if debian::has(needs)? {
         return Ok(());
     }
     let _lock = paths::lock(&paths::target("setup"))?;
-    debian::ensure(&debian::PACKAGING)
+    debian::ensure(needs)
 }
 
 fn announce(what: &str, why: &str) {

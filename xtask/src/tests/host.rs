@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::{confinement::given_up, report::Report, tidy};
 use crate::{
-    dist, monitoring, package, paths,
+    dist, monitoring, paths,
     process::{self, last_lines},
 };
 
@@ -70,20 +70,6 @@ pub fn confinement(report: &mut Report) {
         let output = process::output(Command::new(dist::directory().join("confined")).arg(&folder));
         paths::remove_dir(&folder)?;
         given_up(&output?, None)
-    });
-}
-
-/// Both packages are made and have what they are to have; guests install one of them.
-pub fn packages(report: &mut Report) {
-    const NAME: &str = "host Debian package and RPM";
-    check(report, NAME, || {
-        let packages = package::for_guests()?;
-        let deb = process::output(Command::new("dpkg-deb").arg("--contents").arg(&packages.deb))?;
-        let rpm = process::output(Command::new("rpm").args(["-qlp"]).arg(&packages.rpm))?;
-        for file in ["/usr/bin/prefault", "/prefault.service", "/prefault-export.1.gz", "/etc/default/prefault"] {
-            ensure!(deb.contains(file) && rpm.contains(file), "{file} is missing in\n{deb}\n{rpm}");
-        }
-        Ok(())
     });
 }
 

@@ -12,6 +12,7 @@ pub mod guest;
 pub mod host;
 pub mod matrix;
 pub mod report;
+pub mod shipped;
 pub mod soak;
 pub mod tidy;
 
@@ -95,7 +96,7 @@ fn everything(args: &Args, kernels: &[String], mut report: Report) -> Report {
         Ok(program) => {
             host::refusal(&mut report, &program);
             host::confinement(&mut report);
-            host::packages(&mut report);
+            shipped::run(&mut report);
         }
         Err(error) => {
             report.fail("static executable", 1, &error);

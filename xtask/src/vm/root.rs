@@ -17,7 +17,7 @@ use crate::{
 
 const SUITE: &str = "trixie";
 /// What tests and people use in a guest; dependencies are added by apt.
-const PACKAGES: [&str; 42] = [
+const PACKAGES: [&str; 44] = [
     "base-files",
     "base-passwd",
     "bash",
@@ -51,7 +51,9 @@ const PACKAGES: [&str; 42] = [
     "nilfs-tools",
     "ntfs-3g",
     "ocfs2-tools",
+    "openssl",
     "procps",
+    "python3",
     "reiserfsprogs",
     "sed",
     "strace",

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Result;
+use hyper::header::{HeaderName, HeaderValue};
 use tokio::{sync::watch, time::Interval as Ticker};
 use tokio_rustls::TlsAcceptor;
 
@@ -26,11 +27,13 @@ pub struct Access {
     pub tls: Option<TlsAcceptor>,
     /// Users, if not everybody may ask.
     pub auth: Option<Arc<Auth>>,
+    /// Headers of every answer.
+    pub headers: Arc<[(HeaderName, HeaderValue)]>,
 }
 
 impl From<WebConfig> for Access {
     fn from(config: WebConfig) -> Self {
-        Self { tls: config.tls, auth: Auth::new(config.users) }
+        Self { tls: config.tls, auth: Auth::new(config.users), headers: config.headers.into() }
     }
 }
 

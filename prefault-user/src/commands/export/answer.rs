@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{access::Access, negotiate::Format};
+use super::{access::Access, encoding, negotiate::Format};
 use crate::{
     data::Exported,
     output::{exposition::Buckets, page},
@@ -63,6 +63,10 @@ pub async fn answer<B>(shared: &Shared, request: &Request<B>) -> Response<Full<B
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let more = Arc::clone(&shared.access.borrow().headers);
+    for (name, value) in more.iter() {
+        headers.insert(name, value.clone());
+    }
     response
 }
 
@@ -82,23 +86,36 @@ async fn route<B>(shared: &Shared, request: &Request<B>) -> Result<Response<Full
     }
     match request.uri().path() {
         "/metrics" => {
-            let accept: Vec<_> =
-                request.headers().get_all(header::ACCEPT).iter().flat_map(|value| value.to_str()).collect();
-            let format = Format::wanted(&accept.join(","));
+            let format = Format::wanted(&all(request, &header::ACCEPT));
             let body = format.encode(&exported(&shared.asks).await?, &shared.buckets)?;
-            let response = Response::new(Full::new(body));
-            let response = with(response, header::CONTENT_TYPE, format.content_type());
-            Ok(with(response, header::VARY, "accept"))
+            let response = with(encoded(request, body)?, header::CONTENT_TYPE, format.content_type());
+            Ok(with(response, header::VARY, "accept, accept-encoding"))
         }
         "/" => {
-            let response = Response::new(Full::new(page::page(&*exported(&shared.asks).await?).into()));
-            let response = with(response, header::CONTENT_TYPE, "text/html; charset=utf-8");
+            let page = page::page(&*exported(&shared.asks).await?);
+            let response = with(encoded(request, page.into())?, header::CONTENT_TYPE, "text/html; charset=utf-8");
+            let response = with(response, header::VARY, "accept-encoding");
             Ok(with(response, header::CONTENT_SECURITY_POLICY, CONTENT_POLICY))
         }
         "/-/healthy" => Ok(plain(StatusCode::OK, "healthy\n")),
         "/-/ready" => exported(&shared.asks).await.map(|_| plain(StatusCode::OK, "ready\n")),
         _ => Ok(plain(StatusCode::NOT_FOUND, "there are /, /metrics, /-/healthy and /-/ready\n")),
     }
+}
+
+/// All values of a header, as one list.
+fn all<B>(request: &Request<B>, name: &HeaderName) -> String {
+    let values: Vec<_> = request.headers().get_all(name).iter().flat_map(|value| value.to_str()).collect();
+    values.join(",")
+}
+
+/// An answer with this content, compressed if the client wants that.
+fn encoded<B>(request: &Request<B>, content: Bytes) -> Result<Response<Full<Bytes>>> {
+    if !encoding::gzip_is_wanted(&all(request, &header::ACCEPT_ENCODING)) {
+        return Ok(Response::new(Full::new(content)));
+    }
+    let response = Response::new(Full::new(encoding::gzip(&content)?.into()));
+    Ok(with(response, header::CONTENT_ENCODING, "gzip"))
 }
 
 fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

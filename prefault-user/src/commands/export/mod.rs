@@ -1,6 +1,6 @@
 //! `prefault export`: measure until told to stop, and answer Prometheus.
 //!
-//! One thread. The session is tended in one loop, which also answers what the connections ask; each connection is a task
+//! Two threads. One tends the session; the other has a loop that answers what the connections ask, each of which is a task
 //! beside it. What cannot go on later (an address in use, a wrong web config) is refused before anything is measured; what
 //! fails later is said once and does not end measuring.
 
@@ -10,22 +10,25 @@ pub mod answer;
 pub mod auth;
 mod complaints;
 mod confine;
+mod encoding;
 mod negotiate;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 pub mod server;
 mod service;
 mod state;
+mod tending;
 pub mod textfile;
 pub mod web_config;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{Interval as Ticker, sleep},
+    time::Interval as Ticker,
 };
 
 pub use self::address::Address;
@@ -34,7 +37,9 @@ use self::{
     address::{DEFAULT_PORT, Listener},
     answer::{Ask, Shared},
     complaints::{Complaints, say},
+    service::Watchdog,
     state::State,
+    tending::Tended,
     textfile::Textfile,
     web_config::WebConfig,
 };
@@ -54,9 +59,6 @@ const QUESTIONS: usize = 64;
 /// Threads for hashes of passwords, which are computed one at a time.
 const BLOCKING_THREADS: usize = 1;
 
-/// After something has gone wrong.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// Exports as `args` say; the result is the exit code.
 ///
 /// # Errors
@@ -72,53 +74,26 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
             _ => Ok(0),
         };
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .build()
-        .context("failed to start the runtime")?;
-    runtime.block_on(export(args))?;
-    Ok(0)
+    let runtime = runtime()?;
+    let exporter = {
+        // What waits for sockets, signals and times belongs to the runtime that it is made in.
+        let _entered = runtime.enter();
+        Exporter::begin(args)?
+    };
+    match exporter {
+        Some(exporter) => runtime.block_on(exporter.serve()).map(|()| 0),
+        None => Ok(0),
+    }
+}
+
+fn runtime() -> Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build().context("failed to start the runtime")
 }
 
 fn describe(web_config: &WebConfig) -> String {
     let tls = if web_config.tls.is_some() { "TLS" } else { "no TLS" };
     format!("{tls}, {} users", web_config.users.len())
-}
-
-async fn export(args: &ExportArgs) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
-    let access = AccessWatch::begin(args.web_config.as_deref())?;
-    let listeners = listeners(args)?;
-    let options = options(&args.counting, filters(&args.filters, false)?, false);
-    let live = Live::begin(&options)?;
-    let left = confine::confine(args, &access)?;
-    if args.privileges.print_security {
-        print!("{}", security::text(&left));
-        return Ok(());
-    }
-    log::info!("what this process may still do:\n{}", security::text(&left));
-    let receiver = access.subscribe();
-    let scheme = if receiver.borrow().tls.is_some() { "https" } else { "http" };
-    let mut exporter = Exporter::begin(live, access, args)?;
-    let places: Vec<String> = listeners.iter().map(|listener| place(listener, scheme)).collect();
-    let (asks, questions) = mpsc::channel(QUESTIONS);
-    #[cfg(feature = "otlp")]
-    if let Some(endpoint) = args.otlp.clone() {
-        tokio::spawn(otlp::push(endpoint, args.otlp_interval, asks.clone()));
-    }
-    let shared = Shared { asks, access: receiver, buckets: exporter.buckets.clone() };
-    let server = server::serve(listeners, Arc::new(shared));
-    exporter.greet(&places);
-    tokio::select! {
-        () = exporter.run(questions) => {}
-        () = server => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    service::stopping();
-    Ok(())
 }
 
 /// Opens what is to be answered at: what was asked for, and what systemd passed.
@@ -142,74 +117,126 @@ fn place(listener: &Listener, scheme: &str) -> String {
     }
 }
 
-/// An exporter that runs.
+/// An exporter that measures.
 struct Exporter<'a> {
     args: &'a ExportArgs,
-    live: Live,
+    listeners: Vec<Listener>,
+    terminate: Signal,
+    interrupt: Signal,
+    tended: Tended,
+    answerer: Answerer<'a>,
+}
+
+impl<'a> Exporter<'a> {
+    /// Begins, giving up privileges in between; `None` if that was only to be shown. The thread of the session is started
+    /// after that, so that it has none of them either.
+    fn begin(args: &'a ExportArgs) -> Result<Option<Self>> {
+        let terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+        let access = AccessWatch::begin(args.web_config.as_deref())?;
+        let listeners = listeners(args)?;
+        let options = options(&args.counting, filters(&args.filters, false)?, args.exemplars);
+        let session_runtime = runtime()?;
+        let live = {
+            let _entered = session_runtime.enter();
+            Live::begin(&options)?
+        };
+        let left = confine::confine(args, &access)?;
+        if args.privileges.print_security {
+            print!("{}", security::text(&left));
+            return Ok(None);
+        }
+        log::info!("what this process may still do:\n{}", security::text(&left));
+        let n_sites = live.plan().n_measured();
+        let tended = Tended::begin(live, session_runtime)?;
+        let mut answerer = Answerer {
+            args,
+            access,
+            state: State::new(&tended, args)?,
+            buckets: args.buckets.clone().unwrap_or_default(),
+            textfile: args.textfile.as_deref().map(Textfile::new),
+            textfile_ticker: args.textfile.is_some().then(|| ticker(args.interval)),
+            watchdog: Watchdog::begin(),
+            complaints: Complaints::default(),
+        };
+        // What cannot be written at the begin is wrong; later it may be a full disk.
+        answerer.write_textfile(&tended)?;
+        let exporter = Self { args, listeners, terminate, interrupt, tended, answerer };
+        exporter.greet(n_sites);
+        Ok(Some(exporter))
+    }
+
+    /// Tells people and systemd that it is on.
+    fn greet(&self, n_sites: usize) {
+        let scheme = if self.answerer.access.subscribe().borrow().tls.is_some() { "https" } else { "http" };
+        let textfile = self.args.textfile.iter().map(|path| path.display().to_string());
+        let places: Vec<String> =
+            self.listeners.iter().map(|listener| place(listener, scheme)).chain(textfile).collect();
+        let status = format!("measuring at {n_sites} call sites of {}; {}", self.tended.kernel, places.join(" "));
+        say(&status);
+        service::ready(&status);
+    }
+
+    /// Answers until told to stop.
+    ///
+    /// # Errors
+    /// If the session is no longer tended.
+    async fn serve(mut self) -> Result<()> {
+        let (asks, questions) = mpsc::channel(QUESTIONS);
+        #[cfg(feature = "otlp")]
+        if let Some(endpoint) = self.args.otlp.clone() {
+            tokio::spawn(otlp::push(endpoint, self.args.otlp_interval, asks.clone()));
+        }
+        let shared = Shared { asks, access: self.answerer.access.subscribe(), buckets: self.answerer.buckets.clone() };
+        let server = server::serve(self.listeners, Arc::new(shared));
+        let ended = tokio::select! {
+            error = self.answerer.run(&mut self.tended, questions) => Err(error),
+            () = server => Ok(()),
+            _ = self.terminate.recv() => Ok(()),
+            _ = self.interrupt.recv() => Ok(()),
+        };
+        service::stopping();
+        ended
+    }
+}
+
+/// Answers, and does what is to be done from time to time.
+struct Answerer<'a> {
+    args: &'a ExportArgs,
     access: AccessWatch,
     state: State,
     buckets: Buckets,
     textfile: Option<Textfile>,
     textfile_ticker: Option<Ticker>,
-    watchdog: Option<Ticker>,
+    watchdog: Watchdog,
     complaints: Complaints,
 }
 
-impl<'a> Exporter<'a> {
-    fn begin(live: Live, access: AccessWatch, args: &'a ExportArgs) -> Result<Self> {
-        let mut exporter = Self {
-            args,
-            access,
-            state: State::new(&live, args)?,
-            buckets: args.buckets.clone().unwrap_or_default(),
-            textfile: args.textfile.as_deref().map(Textfile::new),
-            textfile_ticker: args.textfile.is_some().then(|| ticker(args.interval)),
-            watchdog: service::watchdog(),
-            complaints: Complaints::default(),
-            live,
-        };
-        // What cannot be written at the begin is wrong; later it may be a full disk.
-        exporter.write_textfile()?;
-        Ok(exporter)
-    }
-
-    /// Tells people and systemd that it is on.
-    fn greet(&self, places: &[String]) {
-        let sites = self.live.plan().n_measured();
-        let textfile = self.args.textfile.iter().map(|path| path.display().to_string());
-        let places: Vec<String> = places.iter().cloned().chain(textfile).collect();
-        let status = format!("measuring at {sites} call sites of {}; {}", self.live.kernel(), places.join(" "));
-        say(&status);
-        service::ready(&status);
-    }
-
-    /// Tends the session and answers questions until the future is dropped.
-    async fn run(&mut self, mut questions: mpsc::Receiver<Ask>) {
+impl Answerer<'_> {
+    /// Answers questions until the session is no longer tended.
+    async fn run(&mut self, tended: &mut Tended, mut questions: mpsc::Receiver<Ask>) -> anyhow::Error {
         loop {
             let result = tokio::select! {
-                // Events are not wanted, and none come.
-                events = self.live.tend() => events.map(drop),
+                error = tended.ended() => return error,
                 Some(ask) = questions.recv() => {
-                    self.answer(ask);
+                    self.answer(tended, ask);
                     Ok(())
                 }
                 () = self.access.due() => self.access.look(),
-                () = tick(&mut self.textfile_ticker) => self.write_textfile(),
-                () = tick(&mut self.watchdog) => {
-                    service::alive();
+                () = tick(&mut self.textfile_ticker) => self.write_textfile(tended),
+                () = self.watchdog.due() => {
+                    self.watchdog.tell(tended.idle());
                     Ok(())
                 }
             };
             if let Err(error) = result {
                 self.complaints.say_once(&error);
-                // What fails again at once must not take the processor.
-                sleep(PAUSE).await;
             }
         }
     }
 
-    fn answer(&mut self, ask: Ask) {
-        let exported = self.state.exported(&self.live, &self.args.series);
+    fn answer(&mut self, tended: &Tended, ask: Ask) {
+        let exported = self.state.exported(tended, &self.args.series);
         if let Err(error) = &exported {
             self.complaints.say_once(error);
         }
@@ -217,8 +244,8 @@ impl<'a> Exporter<'a> {
         let _unused = ask.send(exported.map_err(|error| format!("{error:#}")));
     }
 
-    fn write_textfile(&mut self) -> Result<()> {
+    fn write_textfile(&mut self, tended: &Tended) -> Result<()> {
         let Some(textfile) = &self.textfile else { return Ok(()) };
-        textfile.write(&self.state.exported(&self.live, &self.args.series)?, &self.buckets)
+        textfile.write(&self.state.exported(tended, &self.args.series)?, &self.buckets)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::Interval as Ticker;
 
-use crate::commands::live::ticker;
+use crate::commands::live::{tick, ticker};
 
 /// Tells that measuring is on and how.
 pub fn ready(status: &str) {
@@ -17,15 +17,32 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Tells that this process is alive.
-pub fn alive() {
-    notify(&[NotifyState::Watchdog]);
+/// systemd's watchdog, if it wants to hear from this process.
+#[derive(Debug)]
+pub struct Watchdog {
+    limit: Duration,
+    ticker: Option<Ticker>,
 }
 
-/// Ticks when systemd is to be told that this process is alive: twice as often as it wants to hear it; `None` if it does
-/// not want to.
-pub fn watchdog() -> Option<Ticker> {
-    sd_notify::watchdog_enabled().map(|limit| ticker((limit / 2).max(Duration::from_millis(1))))
+impl Watchdog {
+    /// It is told twice as often as it wants to hear.
+    pub fn begin() -> Self {
+        let limit = sd_notify::watchdog_enabled();
+        let ticker = limit.map(|limit| ticker((limit / 2).max(Duration::from_millis(1))));
+        Self { limit: limit.unwrap_or_default(), ticker }
+    }
+
+    /// Waits until it is to be told; for ever if nobody wants to hear.
+    pub async fn due(&mut self) {
+        tick(&mut self.ticker).await;
+    }
+
+    /// Tells that this process is alive, unless a part of it has done nothing for so long that it is not.
+    pub fn tell(&self, idle: Duration) {
+        if idle < self.limit {
+            notify(&[NotifyState::Watchdog]);
+        }
+    }
 }
 
 fn notify(states: &[NotifyState<'_>]) {

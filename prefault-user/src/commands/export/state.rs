@@ -8,19 +8,15 @@ use std::{
 use anyhow::Result;
 use procfs::process::{MountInfo, Process};
 
+use super::tending::Tended;
 use crate::{
     cli_export::{ExportArgs, SeriesArgs},
-    commands::{live::Live, mounts::host_mounts},
-    data::{Exported, Filesystem, Labels, ProcessUse, SeriesTable, SiteCount, Timing},
-    probe::plan::Plan,
-    sites::Operation,
+    commands::mounts::host_mounts,
+    data::{Exemplar, Exported, Filesystem, Labels, ProcessUse, SeriesTable, Timing},
 };
 
 /// Scrapes that come so soon after one another are answered from one snapshot.
 const SHARED_FOR: Duration = Duration::from_millis(100);
-
-/// Mechanism of sites that are not measured.
-const NO_MECHANISM: &str = "none";
 
 /// The state of an exporter beside its session.
 pub struct State {
@@ -36,13 +32,13 @@ impl State {
     ///
     /// # Errors
     /// If the counters cannot be read.
-    pub fn new(live: &Live, args: &ExportArgs) -> Result<Self> {
+    pub fn new(tended: &Tended, args: &ExportArgs) -> Result<Self> {
         let table = SeriesTable::new(args.max_series_filesystems as usize, args.series.with_mount_point);
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let begin_unix_ns = unix.as_nanos() as u64;
         Ok(Self {
             table,
-            begin_ns: live.snapshot()?.at_ns,
+            begin_ns: tended.snapshot()?.0.at_ns,
             begin_unix_ns,
             timing: args.counting.timing(),
             latest: None,
@@ -53,13 +49,13 @@ impl State {
     ///
     /// # Errors
     /// If the counters cannot be read.
-    pub fn exported(&mut self, live: &Live, which: &SeriesArgs) -> Result<Arc<Exported>> {
+    pub fn exported(&mut self, tended: &Tended, which: &SeriesArgs) -> Result<Arc<Exported>> {
         if let Some((when, latest)) = &self.latest
             && when.elapsed() < SHARED_FOR
         {
             return Ok(Arc::clone(latest));
         }
-        let snapshot = live.snapshot()?;
+        let (snapshot, path_names) = tended.snapshot()?;
         // Read once, and only if there is a new filesystem.
         let mut mounts_now: Option<Vec<MountInfo>> = None;
         let label = |filesystem: &Filesystem| {
@@ -72,22 +68,29 @@ impl State {
                 Labels { fstype, device, mount_point }
             })
         };
-        let totals = self.table.totals(self.begin_ns, &snapshot, live.path_names(), label)?;
+        let totals = self.table.totals(self.begin_ns, &snapshot, &path_names, label)?;
         let exported = Arc::new(Exported {
-            kernel: live.kernel().to_owned(),
+            kernel: tended.kernel.clone(),
             begin_unix_ns: self.begin_unix_ns,
             timing: self.timing,
-            floor: live.floor(),
+            floor: tended.floor,
             uptime_ns: totals.interval.duration_ns,
             filesystems: totals.filesystems,
             n_over_limit: totals.n_over_limit,
+            exemplars: self.exemplars(tended),
             loss: totals.interval.loss,
             own_cost: totals.interval.own_cost,
-            sites: sites(live.plan()),
+            sites: tended.sites(),
             process: process_use(),
         });
         self.latest = Some((Instant::now(), Arc::clone(&exported)));
         Ok(exported)
+    }
+
+    fn exemplars(&self, tended: &Tended) -> Vec<Exemplar> {
+        let at_unix_ns = |monotonic_ns: u64| self.begin_unix_ns + monotonic_ns.saturating_sub(self.begin_ns);
+        let events = tended.events().into_iter();
+        events.map(|event| Exemplar { unix_ns: at_unix_ns(event.timestamp_ns), event }).collect()
     }
 }
 
@@ -108,22 +111,6 @@ fn mount_point(mounts: &[MountInfo], filesystem: &Filesystem) -> String {
     let number = format!("{}:{}", filesystem.major, filesystem.minor);
     let first = mounts.iter().find(|mount| mount.majmin == number);
     first.map(|mount| mount.mount_point.display().to_string()).unwrap_or_default()
-}
-
-/// Call sites by operation and mechanism; those without one are always counted.
-fn sites(plan: &Plan) -> Vec<SiteCount> {
-    let mut counts: Vec<SiteCount> = [Operation::Prefault, Operation::Copy]
-        .map(|operation| SiteCount { operation: operation.to_string(), mechanism: NO_MECHANISM.to_owned(), count: 0 })
-        .into();
-    for planned in &plan.sites {
-        let operation = planned.site.target.signature.operation.to_string();
-        let mechanism = planned.mechanism.as_ref().map_or_else(|_| NO_MECHANISM.to_owned(), ToString::to_string);
-        match counts.iter_mut().find(|known| known.operation == operation && known.mechanism == mechanism) {
-            Some(known) => known.count += 1,
-            None => counts.push(SiteCount { operation, mechanism, count: 1 }),
-        }
-    }
-    counts
 }
 
 /// What this process takes, `None` if /proc does not say.

@@ -84,6 +84,7 @@ mod tests {
             floor: None,
             filesystems: Vec::new(),
             n_over_limit: 0,
+            exemplars: Vec::new(),
             loss: LossReport::default(),
             own_cost: None,
             sites: Vec::new(),

@@ -10,12 +10,11 @@ use prometheus_client::{
 
 use super::{
     buckets::{Buckets, seconds},
+    exemplars,
+    labels::Set,
     native::Sparse,
 };
-use crate::data::{Exported, FilesystemInterval, Histogram, Labels, PathStats, Points, Series, SiteCount};
-
-/// Labels of one sample.
-pub type Set<'a> = Vec<(&'static str, &'a str)>;
+use crate::data::{Exemplar, Exported, FilesystemInterval, Histogram, Labels, PathStats, Points, Series, SiteCount};
 
 /// One sample of a family.
 #[derive(Clone, Debug)]
@@ -328,8 +327,14 @@ impl Family {
         }
     }
 
-    /// Adds all its samples.
-    pub fn encode(&self, encoder: &mut DescriptorEncoder<'_>, exported: &Exported, buckets: &Buckets) -> fmt::Result {
+    /// Adds all its samples; `exemplars` are those of all families.
+    pub fn encode(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        exported: &Exported,
+        buckets: &Buckets,
+        exemplars: &[Exemplar],
+    ) -> fmt::Result {
         let samples = self.samples(exported);
         // A single value that is not known is not there at all.
         if samples.is_empty() && matches!(self.values, Values::Counter(_) | Values::Floor | Values::Gauge(_)) {
@@ -343,7 +348,10 @@ impl Family {
         };
         let (name, unit) = self.base_name();
         let mut metric = encoder.encode_descriptor(name, self.help, unit.as_ref(), kind)?;
-        samples.iter().try_for_each(|sample| self.encode_sample(&mut metric, sample, buckets))
+        samples.iter().try_for_each(|sample| match exemplars::of(exemplars, self.name, sample) {
+            Some((count, exemplar)) => exemplars::encode(&mut metric.encode_family(&sample.labels)?, count, exemplar),
+            None => self.encode_sample(&mut metric, sample, buckets),
+        })
     }
 
     fn encode_sample(&self, metric: &mut MetricEncoder<'_>, sample: &Sample<'_>, buckets: &Buckets) -> fmt::Result {
@@ -381,17 +389,4 @@ fn of_paths<'a>(exported: &'a Exported, sample: impl Fn(&'a Labels, &'a PathStat
         samples.extend(of.totals.active_paths().map(|path| sample(&of.labels, path)));
     }
     samples
-}
-
-impl Labels {
-    fn set(&self) -> Set<'_> {
-        let mount_point = self.mount_point.as_deref().map(|mount_point| ("mountpoint", mount_point));
-        [("fstype", &*self.fstype), ("device", &*self.device)].into_iter().chain(mount_point).collect()
-    }
-
-    fn with<'a>(&'a self, more: &[(&'static str, &'a str)]) -> Set<'a> {
-        let mut set = self.set();
-        set.extend(more);
-        set
-    }
 }

@@ -3,7 +3,9 @@
 //! Names, types and labels are those of METRICS.md. Data in, bytes out: who asked for which format is decided elsewhere.
 
 mod buckets;
+mod exemplars;
 mod families;
+mod labels;
 mod native;
 mod text;
 
@@ -33,16 +35,18 @@ pub const PROTOBUF_TYPE: &str =
 /// Only if the encoder does, which no value is known to make it do.
 pub fn openmetrics(exported: &Arc<Exported>, buckets: &Buckets) -> Result<String, fmt::Error> {
     let mut openmetrics = String::new();
-    encoding::text::encode(&mut openmetrics, &registry(exported, buckets))?;
+    encoding::text::encode(&mut openmetrics, &registry(exported, buckets, true))?;
     Ok(openmetrics)
 }
 
-/// The text format 0.0.4, with classic histograms: what node_exporter's textfile collector and promtool read.
+/// The text format 0.0.4, with classic histograms and without exemplars: what node_exporter's textfile collector and promtool read.
 ///
 /// # Errors
 /// As [`openmetrics`].
 pub fn text(exported: &Arc<Exported>, buckets: &Buckets) -> Result<String, fmt::Error> {
-    openmetrics(exported, buckets).map(|openmetrics| text::from_openmetrics(&openmetrics))
+    let mut openmetrics = String::new();
+    encoding::text::encode(&mut openmetrics, &registry(exported, buckets, false))?;
+    Ok(text::from_openmetrics(&openmetrics))
 }
 
 /// Length-delimited protobuf messages, with native and classic histograms.
@@ -50,12 +54,13 @@ pub fn text(exported: &Arc<Exported>, buckets: &Buckets) -> Result<String, fmt::
 /// # Errors
 /// As [`openmetrics`].
 pub fn protobuf(exported: &Arc<Exported>, buckets: &Buckets) -> Result<Vec<u8>, EncodeError> {
-    encoding::prometheus_protobuf::encode_to_vec(&registry(exported, buckets))
+    encoding::prometheus_protobuf::encode_to_vec(&registry(exported, buckets, true))
 }
 
-fn registry(exported: &Arc<Exported>, buckets: &Buckets) -> Registry {
+fn registry(exported: &Arc<Exported>, buckets: &Buckets, with_exemplars: bool) -> Registry {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape { exported: Arc::clone(exported), buckets: buckets.clone() }));
+    let scrape = Scrape { exported: Arc::clone(exported), buckets: buckets.clone(), with_exemplars };
+    registry.register_collector(Box::new(scrape));
     registry
 }
 
@@ -64,10 +69,12 @@ fn registry(exported: &Arc<Exported>, buckets: &Buckets) -> Registry {
 struct Scrape {
     exported: Arc<Exported>,
     buckets: Buckets,
+    with_exemplars: bool,
 }
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        FAMILIES.iter().try_for_each(|family| family.encode(&mut encoder, &self.exported, &self.buckets))
+        let exemplars = if self.with_exemplars { &*self.exported.exemplars } else { &[] };
+        FAMILIES.iter().try_for_each(|family| family.encode(&mut encoder, &self.exported, &self.buckets, exemplars))
     }
 }

@@ -1,8 +1,9 @@
-//! The Debian package as an administrator uses it: installed, started, scraped, stopped and removed, with systemd as process 1.
+//! The Debian package as an administrator uses it: installed, started, scraped, stopped and removed, with systemd as process 1;
+//! and the container image. Both are made on the host, by `tests/shipped`.
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Boot, Case, Context, Group, Kernels, expect_parts, truths};
+use super::{Boot, Case, Context, Group, Kernels, expect_parts, export::sum, plain, truths};
 use crate::tests::guest::Said;
 
 const fn case(
@@ -35,6 +36,20 @@ for _ in {1..300}; do
     sleep 0.2
 done
 scrape > restarted || failed
+# A process that stands still is ended by systemd's watchdog, and another one started.
+mkdir -p /run/systemd/system/prefault.service.d
+printf '[Service]\nWatchdogSec=6\nRestartSec=1\n' > /run/systemd/system/prefault.service.d/watchdog.conf
+systemctl daemon-reload; systemctl restart prefault.service || failed
+process=$(systemctl show --property MainPID --value prefault.service)
+sleep 15; systemctl show --property NRestarts prefault.service > watched; kill -STOP $process
+for _ in {1..300}; do
+    [ \"$(systemctl show --property NRestarts --property SubState --value prefault.service | xargs)\" = '1 running' ] && break
+    sleep 0.2
+done
+journalctl --no-pager --unit prefault.service | grep --only-matching 'Watchdog timeout' >> watched
+[ -e /proc/$process ] && echo 'still there' >> watched
+scrape > watchdog || failed
+rm -r /run/systemd/system/prefault.service.d; systemctl daemon-reload
 systemctl restart prefault.service || failed
 systemctl stop prefault.service || failed
 sleep 1; ours > stopped
@@ -49,25 +64,57 @@ systemctl list-units --all --no-legend 'prefault*' >> left; ours >> left
 cat security
 ";
 
-pub const CASES: &[Case] = &[case("Debian package", 300, SCRIPT, |said, _| {
-    said.expect_code(0)?;
-    ensure!(said.file("fresh")? == "disabled\ndisabled\ninactive\n", "after installing: {}", said.file("fresh")?);
-    expect_parts(&said.file("shown")?, &["StatusText=measuring at ", "NRestarts=0"])?;
-    expect_parts(
-        &said.file("status")?,
-        &["CapEff:\t000000c400200000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n", "CapAmb:\t0000000000000000\n"],
-    )?;
-    ensure!(!said.file("status")?.contains("Uid:\t0\t"), "runs as root");
-    let writes: u64 = truths(said)?.iter().map(|truth| truth.writes).sum();
-    ensure!(counted(&said.file("metrics")?)? == writes, "counted is not {writes}:\n{}", said.file("metrics")?);
-    for file in ["restarted", "activated"] {
-        expect_parts(&said.file(file)?, &["\nprefault_up 1"])?;
-    }
-    ensure!(said.file("stopped")?.is_empty(), "attached after stopping: {}", said.file("stopped")?);
-    ensure!(said.file("active")? == "active\nactive\n", "by the socket: {}", said.file("active")?);
-    ensure!(said.file("left")?.is_empty(), "left after purging: {}", said.file("left")?);
-    exposure(&said.file("security")?)
-})];
+/// What is in the image alone in a root of its own, with the capabilities and mounts that a container of it gets; its user and
+/// network are the guest's.
+const IMAGE: Case = plain(
+    "container image",
+    Kernels::Reference,
+    150,
+    "sysctl -qw kernel.perf_event_paranoid=2; root=/tmp/image; mkdir -p $root
+tar --extract --file /opt/prefault/image.tar --directory $root || exit; mkdir $root/proc $root/sys
+mount --rbind -o ro /proc $root/proc; mount --rbind -o ro /sys $root/sys
+caps=-all,+bpf,+perfmon,+syslog,+sys_chroot
+# shellcheck disable=SC2046
+setpriv --inh-caps=$caps --bounding-set=$caps chroot $root $(cat /opt/prefault/image.command) 2> log & tool=$!
+for _ in {1..600}; do grep -qs 'measuring at' log && break; sleep 0.1; done
+cat /proc/$tool/status > status; readlink /proc/$tool/root > where
+workload resident /mnt/ext4 > truth; scrape > metrics; kill -TERM $tool; wait $tool; code=$?
+for folder in proc sys; do mount --make-rprivate $root/$folder; umount --recursive $root/$folder; done
+rm -r $root; sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
+    |said, _| {
+        said.expect_code(0)?;
+        ensure!(said.file("where")? == "/tmp/image\n", "it runs in {}", said.file("where")?);
+        expect_parts(&said.file("status")?, &["CapEff:\t000000c400000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"])?;
+        let writes: u64 = truths(said)?.iter().map(|truth| truth.writes).sum();
+        let counted = sum(&said.file("metrics")?, "prefault_writes_total", "ext4");
+        ensure!(writes > 0 && counted == writes, "{counted} writes were counted, expected {writes}");
+        Ok(())
+    },
+);
+
+pub const CASES: &[Case] = &[
+    IMAGE,
+    case("Debian package", 360, SCRIPT, |said, _| {
+        said.expect_code(0)?;
+        ensure!(said.file("fresh")? == "disabled\ndisabled\ninactive\n", "after installing: {}", said.file("fresh")?);
+        expect_parts(&said.file("shown")?, &["StatusText=measuring at ", "NRestarts=0"])?;
+        expect_parts(
+            &said.file("status")?,
+            &["CapEff:\t000000c400200000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n", "CapAmb:\t0000000000000000\n"],
+        )?;
+        ensure!(!said.file("status")?.contains("Uid:\t0\t"), "runs as root");
+        let writes: u64 = truths(said)?.iter().map(|truth| truth.writes).sum();
+        ensure!(counted(&said.file("metrics")?)? == writes, "counted is not {writes}:\n{}", said.file("metrics")?);
+        ensure!(said.file("watched")? == "NRestarts=0\nWatchdog timeout\n", "the watchdog: {}", said.file("watched")?);
+        for file in ["restarted", "watchdog", "activated"] {
+            expect_parts(&said.file(file)?, &["\nprefault_up 1"])?;
+        }
+        ensure!(said.file("stopped")?.is_empty(), "attached after stopping: {}", said.file("stopped")?);
+        ensure!(said.file("active")? == "active\nactive\n", "by the socket: {}", said.file("active")?);
+        ensure!(said.file("left")?.is_empty(), "left after purging: {}", said.file("left")?);
+        exposure(&said.file("security")?)
+    }),
+];
 
 /// Writes to tmpfs in a scrape, those of systemd's own tmpfs mounts included: the workload's are on one of its own.
 fn counted(metrics: &str) -> Result<u64> {

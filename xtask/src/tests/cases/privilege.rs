@@ -46,6 +46,34 @@ sysctl -qw kernel.perf_event_paranoid=3; rm -r /tmp/c; exit $code\n",
 exports_a_module --user 1000:1000; code=$?; sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
         |said, _| goes_on(said, "1000", &["bpf", "perfmon", "syslog"]),
     ),
+    plain(
+        "certificate that is renewed after privileges were given up",
+        Kernels::Reference,
+        150,
+        "mkdir -p /tmp/tls
+new() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj \"/CN=$1\" \\
+        -addext subjectAltName=IP:127.0.0.1 -keyout /tmp/tls/new.key -out /tmp/tls/new.pem 2> openssl.log || return
+    chown 1000 /tmp/tls/new.*; mv /tmp/tls/new.key /tmp/tls/key.pem; mv /tmp/tls/new.pem /tmp/tls/cert.pem
+}
+served() { openssl s_client -connect 127.0.0.1:29186 < /dev/null 2> /dev/null | openssl x509 -noout -subject; }
+printf 'tls_server_config:\\n  cert_file: cert.pem\\n  key_file: key.pem\\n' > /tmp/tls/web-config.yml
+new first; begin_export -v --web-config /tmp/tls/web-config.yml --user 1000:1000; cat /proc/$tool/status > status
+served > before; new second
+for _ in {1..100}; do served > after; grep -q second after && break; sleep 0.2; done
+printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' |
+    openssl s_client -quiet -verify_return_error -CAfile /tmp/tls/cert.pem -connect 127.0.0.1:29186 > metrics 2> verified
+end_export; code=$?; rm -r /tmp/tls; exit $code
+",
+        |said, _| {
+            said.expect_code(0)?;
+            expect_parts(&said.file("status")?, &["Uid:\t1000\t1000\t1000\t1000\n", "Seccomp:\t2\n"])?;
+            expect_parts(&said.file("export.log")?, &["landlock      reads /proc /sys", "/tmp/tls"])?;
+            expect_parts(&said.file("before")?, &["CN=first"])?;
+            expect_parts(&said.file("after")?, &["CN=second"])?;
+            expect_parts(&said.file("metrics")?, &[" 200 OK", "\nprefault_up 1"])
+        },
+    ),
     // As in a container made of nothing but the executable.
     case(
         "exporter alone in a root of its own",

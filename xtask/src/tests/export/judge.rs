@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, io::Write as _, path::Path, process::Command, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use super::{http, prometheus::Prometheus};
 use crate::{paths, process, prometheus, tests::guest::Said, truth::Truth};
 
 /// From the end of the load to the scrape that has all of it; a scrape under emulation may take a second.
 const LIMIT: Duration = Duration::from_secs(30);
+const PAGE: u64 = 4096;
 const HISTOGRAMS: [&str; 3] = ["write", "prefault", "copy"];
 /// Native buckets end at powers of 2, classic ones at the whole nanosecond below.
 const TOLERANCE: f64 = 0.01;
@@ -53,6 +55,7 @@ pub fn after_round(step: &Path, port: u16, round: usize, classic: &Prometheus, n
         }
         // Of events there are none, and a write under way when measuring began is no loss of this load.
         server.wait_for("sum(prefault_loss_total{cause!=\"before_start\"})", 0.0, LIMIT)?;
+        exemplars(server)?;
         if round > 1 {
             rates(server, &expected)?;
         }
@@ -60,11 +63,28 @@ pub fn after_round(step: &Path, port: u16, round: usize, classic: &Prometheus, n
     let text = http::get(port, "/metrics")?;
     histograms(expected.keys(), &text, classic, native)?;
     check_metrics(&text)?;
+    compressed(port)?;
     let page = http::get(port, "/")?;
     for part in ["<!DOCTYPE html>", "ext4 on ram0", "tmpfs", "Loss"] {
         ensure!(page.contains(part), "expected {part:?} in the start page\n{page}");
     }
     paths::write(&paths::target("prometheus/page.html"), page)
+}
+
+/// Who wrote where is known of what failed.
+fn exemplars(server: &Prometheus) -> Result<()> {
+    let selector = "{__name__=~\"prefault_copies_short_total|prefault_prefaults_failed_total\",fstype=\"ramfs\"}";
+    let exemplars = server.exemplars(selector)?;
+    ensure!(!exemplars.is_empty(), "there is no exemplar");
+    for labels in &exemplars {
+        let label = |name| labels.get(name).and_then(Value::as_str).unwrap_or_default();
+        let numbers = ["pid", "inode", "position"].map(|name| label(name).parse::<u64>().unwrap_or(0));
+        // The first write is at position 0, and the second of its two pages cannot be read.
+        let is_right =
+            label("comm") == "workload" && numbers[0] > 1 && numbers[1] > 0 && numbers[2].is_multiple_of(PAGE);
+        ensure!(is_right, "expected an exemplar of the workload, got {labels}");
+    }
+    Ok(())
 }
 
 /// Sums of all rounds by filesystem type.
@@ -165,6 +185,26 @@ fn bucket_of(buckets: &[(f64, f64)], rank: f64) -> (f64, f64) {
         lower = upper;
     }
     (lower, f64::INFINITY)
+}
+
+/// curl gets the same, compressed.
+fn compressed(port: u16) -> Result<()> {
+    let url = format!("http://127.0.0.1:{port}/metrics");
+    let curl = |arguments: &[&str]| {
+        let common = ["--silent", "--show-error", "--fail", "--max-time", "30"];
+        process::output(Command::new("curl").args(common).args(arguments).arg(&url))
+    };
+    let counters = |text: &str| {
+        let lines = text.lines().filter(|line| line.starts_with("prefault_writes_total{"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (plain, packed) = (curl(&[])?, curl(&["--compressed"])?);
+    ensure!(!counters(&plain).is_empty() && counters(&plain) == counters(&packed), "compressed:\n{packed}\n{plain}");
+    const SIZE: [&str; 4] = ["--output", "/dev/null", "--write-out", "%{size_download}"];
+    let size = |more: &[&str]| -> Result<u64> { Ok(curl(&[&SIZE, more].concat())?.trim().parse()?) };
+    let (plain, packed) = (size(&[])?, size(&["--compressed"])?);
+    ensure!(packed < plain / 4, "{packed} bytes are taken of {plain}");
+    Ok(())
 }
 
 /// What Debian's promtool says of the metrics.

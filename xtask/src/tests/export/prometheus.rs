@@ -48,6 +48,7 @@ impl Prometheus {
         let mut command = Command::new(prometheus::program("prometheus")?);
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
         command.args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"]);
+        command.arg("--enable-feature=exemplar-storage");
         if scrapes == Scrapes::Native {
             command.arg("--enable-feature=native-histograms");
         }
@@ -66,6 +67,18 @@ impl Prometheus {
         ensure!(result.len() == 1, "{expression} has {} values, expected one: {answer}", result.len());
         let value = result[0].pointer("/value/1").and_then(Value::as_str);
         value.and_then(|value| value.parse().ok()).with_context(|| format!("{expression} is no number: {answer}"))
+    }
+
+    /// Labels of all exemplars of the series that a selector selects.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub fn exemplars(&self, selector: &str) -> Result<Vec<Value>> {
+        let answer = http::get(self.port, &format!("/api/v1/query_exemplars?query={}", http::encoded(selector)))?;
+        let answer: Value = serde_json::from_str(&answer).context("failed to read an answer of prometheus")?;
+        let series = answer.pointer("/data").and_then(Value::as_array).context("no data")?;
+        let exemplars = series.iter().filter_map(|series| series.get("exemplars")?.as_array()).flatten();
+        Ok(exemplars.filter_map(|exemplar| exemplar.get("labels").cloned()).collect())
     }
 
     /// Waits until an expression has one value, and it is `expected`.

@@ -1,0 +1,172 @@
+//! The session on a thread of its own, so that nobody who asks waits while modules are probed, which takes seconds.
+//!
+//! The counters are read past it; what else is to be known of it, it leaves here.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio::{runtime::Runtime, sync::oneshot, time::sleep};
+
+use super::complaints::Complaints;
+use crate::{
+    commands::live::Live,
+    data::{EventRecord, Floor, SiteCount, Snapshot},
+    probe::{plan::Plan, session::Counters},
+    sites::Operation,
+};
+
+/// Mechanism of sites that are not measured.
+const NO_MECHANISM: &str = "none";
+
+/// After something has gone wrong.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A session that is tended.
+pub struct Tended {
+    /// Release of the running kernel.
+    pub kernel: String,
+    /// What the points themselves add to latencies, if that was measured.
+    pub floor: Option<Floor>,
+    counters: Arc<Counters>,
+    known: Arc<Mutex<Known>>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// What is known of a session besides its counters.
+#[derive(Debug)]
+struct Known {
+    path_names: Vec<String>,
+    sites: Vec<SiteCount>,
+    events_unread: u64,
+    /// The latest of each kind on each filesystem.
+    events: Vec<EventRecord>,
+    tended: Instant,
+}
+
+impl Tended {
+    /// Starts the thread. `live` has to have begun in `runtime`.
+    ///
+    /// # Errors
+    /// If there can be no further thread.
+    pub fn begin(live: Live, runtime: Runtime) -> Result<Self> {
+        let known = Known {
+            path_names: live.path_names().to_vec(),
+            sites: sites(live.plan()),
+            events_unread: 0,
+            events: Vec::new(),
+            tended: Instant::now(),
+        };
+        let known = Arc::new(Mutex::new(known));
+        // Dropped with the thread, whatever ends it.
+        let (runs, ended) = oneshot::channel();
+        let tended = Self {
+            kernel: live.kernel().to_owned(),
+            floor: live.floor(),
+            counters: Arc::clone(live.counters()),
+            known: Arc::clone(&known),
+            ended,
+        };
+        let tend = move || {
+            let _runs: oneshot::Sender<()> = runs;
+            runtime.block_on(tend(live, &known));
+        };
+        share_one_arena();
+        thread::Builder::new().name("session".to_owned()).spawn(tend).context("failed to start a thread")?;
+        Ok(tended)
+    }
+
+    /// Reads all counters, with the names of the write paths.
+    ///
+    /// # Errors
+    /// If a map cannot be read.
+    pub fn snapshot(&self) -> Result<(Snapshot, Vec<String>)> {
+        let (path_names, events_unread) = {
+            let known = lock(&self.known);
+            (known.path_names.clone(), known.events_unread)
+        };
+        Ok((self.counters.snapshot(path_names.len(), events_unread)?, path_names))
+    }
+
+    /// Call sites by operation and mechanism.
+    pub fn sites(&self) -> Vec<SiteCount> {
+        lock(&self.known).sites.clone()
+    }
+
+    /// The latest short copy and failed prefault, whole and partial, on each filesystem, if events are wanted.
+    pub fn events(&self) -> Vec<EventRecord> {
+        lock(&self.known).events.clone()
+    }
+
+    /// For how long the session has not been tended.
+    pub fn idle(&self) -> Duration {
+        lock(&self.known).tended.elapsed()
+    }
+
+    /// Waits for the end of the thread, which has none unless something in it is wrong.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        let _dropped = (&mut self.ended).await;
+        anyhow!("the thread that tends the session has ended")
+    }
+}
+
+/// Has all threads take memory from one place: what probing a module took comes back from the first thread's only.
+fn share_one_arena() {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn tend(mut live: Live, known: &Mutex<Known>) {
+    let mut complaints = Complaints::default();
+    loop {
+        let tended = live.tend().await;
+        if let Err(error) = &tended {
+            complaints.say_once(error);
+            // What fails again at once must not take the processor.
+            sleep(PAUSE).await;
+        }
+        let mut known = lock(known);
+        tended.unwrap_or_default().into_iter().for_each(|event| keep(&mut known.events, event));
+        known.tended = Instant::now();
+        known.events_unread = live.events_unread();
+        if live.plan_has_changed() {
+            known.path_names = live.path_names().to_vec();
+            known.sites = sites(live.plan());
+        }
+    }
+}
+
+/// Keeps an event in place of the one before it of its kind.
+fn keep(events: &mut Vec<EventRecord>, event: EventRecord) {
+    let is_like = |known: &&mut EventRecord| {
+        (known.kind, known.done == 0, &known.fstype, &known.device)
+            == (event.kind, event.done == 0, &event.fstype, &event.device)
+    };
+    match events.iter_mut().find(is_like) {
+        Some(known) => *known = event,
+        None => events.push(event),
+    }
+}
+
+/// Call sites by operation and mechanism; those without one are always counted.
+fn sites(plan: &Plan) -> Vec<SiteCount> {
+    let mut counts: Vec<SiteCount> = [Operation::Prefault, Operation::Copy]
+        .map(|operation| SiteCount { operation: operation.to_string(), mechanism: NO_MECHANISM.to_owned(), count: 0 })
+        .into();
+    for planned in &plan.sites {
+        let operation = planned.site.target.signature.operation.to_string();
+        let mechanism = planned.mechanism.as_ref().map_or_else(|_| NO_MECHANISM.to_owned(), ToString::to_string);
+        match counts.iter_mut().find(|known| known.operation == operation && known.mechanism == mechanism) {
+            Some(known) => known.count += 1,
+            None => counts.push(SiteCount { operation, mechanism, count: 1 }),
+        }
+    }
+    counts
+}

@@ -1,0 +1,118 @@
+//! What is shipped, on this machine: the packages have what they are to have, the RPM is installed and erased in a folder, the
+//! container image is built and started. Guests install the Debian package and run what is in the image.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::report::Report;
+use crate::{dist, package, paths, process, setup, vm};
+
+const RPM: &str = "host RPM is installed and erased";
+const IMAGE: &str = "host container image";
+const CONTAINER_FILE: &str = "packaging/container/Containerfile";
+/// What is in the image, and how it is started, for guests.
+const IMAGE_FILES: &str = "image.tar";
+const IMAGE_COMMAND: &str = "image.command";
+
+/// Everything that is wanted.
+pub fn run(report: &mut Report) {
+    check(report, "host Debian package and RPM", packages);
+    let is_root = process::output(Command::new("id").arg("-u")).is_ok_and(|user| user.trim() == "0");
+    for (name, case) in [(RPM, rpm as fn() -> Result<()>), (IMAGE, image)] {
+        match is_root {
+            true => check(report, name, case),
+            false if report.wants(name) => report.skip(name, "only root may change the root folder"),
+            false => {}
+        }
+    }
+}
+
+fn check(report: &mut Report, name: &str, check: fn() -> Result<()>) {
+    if report.wants(name) {
+        report.judge(name, check());
+    }
+}
+
+/// Both packages are made and have what they are to have.
+fn packages() -> Result<()> {
+    let packages = package::for_guests()?;
+    let deb = process::output(Command::new("dpkg-deb").arg("--contents").arg(&packages.deb))?;
+    let rpm = process::output(Command::new("rpm").args(["-qlp"]).arg(&packages.rpm))?;
+    for file in ["/usr/bin/prefault", "/prefault.service", "/prefault-export.1.gz", "/etc/default/prefault"] {
+        ensure!(deb.contains(file) && rpm.contains(file), "{file} is missing in\n{deb}\n{rpm}");
+    }
+    Ok(())
+}
+
+/// The RPM in a root folder with nothing but a shell for its scripts.
+fn rpm() -> Result<()> {
+    let packages = package::for_guests()?;
+    let root = paths::target("tests").join(format!("rpm.{}", std::process::id()));
+    paths::create_dir(&root.join("bin"))?;
+    let shell = vm::root::prepare()?.join("usr/bin/busybox");
+    fs::copy(&shell, root.join("bin/sh")).with_context(|| format!("failed to copy {}", shell.display()))?;
+    let rpm = |arguments: &[&str]| process::output(Command::new("rpm").arg("--root").arg(&root).args(arguments));
+    rpm(&["--initdb"])?;
+    let package = packages.rpm.display().to_string();
+    // A script that fails at the end is only a warning.
+    let said = process::capture(Command::new("rpm").arg("--root").arg(&root).args(["-i", "--nodeps", &package]))?;
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    ensure!(!said.contains("failed"), "installing: {said}");
+    // Sizes, digests, modes and owners of all files.
+    rpm(&["-V", "--nodeps", "prefault"])?;
+    let listed = rpm(&["-ql", "prefault"])?;
+    for file in listed.lines() {
+        ensure!(root.join(file.trim_start_matches('/')).exists(), "{file} is not there");
+    }
+    let version = process::output(Command::new(root.join("usr/bin/prefault")).arg("--version"))?;
+    ensure!(version.trim() == concat!("prefault ", env!("CARGO_PKG_VERSION")), "the version is {version}");
+    rpm(&["-e", "prefault"])?;
+    let left: Vec<&str> = listed.lines().filter(|file| root.join(file.trim_start_matches('/')).exists()).collect();
+    ensure!(left.is_empty() && listed.lines().count() > 20, "left of {listed}: {}", left.join(", "));
+    paths::remove_dir(&root)
+}
+
+/// The image by buildah, which needs no network for what is built from scratch.
+fn image() -> Result<()> {
+    setup::ensure_container()?;
+    dist::run()?;
+    let directory = paths::target("tests").join(format!("image.{}", std::process::id()));
+    paths::create_dir(&directory)?;
+    let result = built_image(&directory);
+    let _unused = buildah(&directory, &["rm", "--all"]);
+    paths::remove_dir(&directory)?;
+    result
+}
+
+fn buildah(directory: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new("buildah");
+    command.arg("--root").arg(directory.join("storage")).arg("--runroot").arg(directory.join("run"));
+    process::output(command.args(["--storage-driver", "vfs"]).args(arguments)).map(|said| said.trim().to_owned())
+}
+
+fn built_image(directory: &Path) -> Result<()> {
+    let file = paths::workspace().join(CONTAINER_FILE).display().to_string();
+    let context = dist::directory().display().to_string();
+    buildah(directory, &["build", "--isolation", "chroot", "--file", &file, "--tag", "prefault", &context])?;
+    let described = buildah(directory, &["inspect", "--type", "image", "localhost/prefault"])?;
+    let described: Value = serde_json::from_str(&described).context("failed to read what buildah says")?;
+    let config = described.pointer("/OCIv1/config").context("the image has no configuration")?;
+    ensure!(config["ExposedPorts"].get("29186/tcp").is_some(), "{config}");
+    let words = ["Entrypoint", "Cmd"].iter().filter_map(|key| config[*key].as_array()).flatten();
+    let command: Vec<&str> = words.filter_map(Value::as_str).collect();
+    let container = buildah(directory, &["from", "localhost/prefault"])?;
+    let said = buildah(directory, &["run", "--isolation", "chroot", &container, "--", "/prefault", "--version"])?;
+    ensure!(said == concat!("prefault ", env!("CARGO_PKG_VERSION")), "the image says {said}");
+    let container = buildah(directory, &["from", "localhost/prefault"])?;
+    let mounted = buildah(directory, &["mount", &container])?;
+    let files: Vec<String> = fs::read_dir(&mounted)
+        .with_context(|| format!("failed to read {mounted}"))?
+        .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_, _>>()?;
+    ensure!(files == ["prefault"], "the image has {}", files.join(", "));
+    let archive = dist::directory().join(IMAGE_FILES);
+    process::output(Command::new("tar").args(["--directory", &mounted, "--create", "--file"]).arg(archive).arg("."))?;
+    paths::write(&dist::directory().join(IMAGE_COMMAND), command.join(" "))
+}
