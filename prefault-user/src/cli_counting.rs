@@ -24,6 +24,11 @@ pub struct CountingArgs {
     /// Time nothing, only count
     #[arg(long, conflicts_with = "sample")]
     pub no_latency: bool,
+    /// Take no more than this share of the time of all processors: first by timing only one write in 100, then by counting in
+    /// windows of time only, between which the points on busy paths are taken away; totals are then estimated too, with their
+    /// standard errors
+    #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "sample")]
+    pub max_overhead: Option<f64>,
     /// How the kernel is probed: auto (the cheapest way that is exact), fentry, optimised (kprobes that become jumps), or
     /// trap (kprobes that stay breakpoints)
     #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
@@ -35,6 +40,14 @@ impl CountingArgs {
     #[must_use]
     pub fn timing(&self) -> Timing {
         Timing::wished(self.sample, self.no_latency)
+    }
+}
+
+/// A share of the time that can be kept to.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse() {
+        Ok(percent) if (0.01..=100.0).contains(&percent) => Ok(percent),
+        _ => Err("give a percentage from 0.01 to 100, such as 1".to_owned()),
     }
 }
 

@@ -19,10 +19,11 @@ use tokio::{
 use super::{
     modules::{Changes, ModuleWatch},
     prepare,
+    windows::Windows,
 };
 use crate::{
     cli_counting::CountingArgs,
-    data::{EventRecord, Filesystem, Floor, SiteReport, Snapshot},
+    data::{EventRecord, Filesystem, Floor, Limit, Limited, SiteReport, Snapshot},
     probe::{
         filters::Filters,
         plan::{Plan, Wish},
@@ -49,9 +50,10 @@ pub fn options(args: &CountingArgs, filters: Filters, events: bool) -> Options {
         events,
         slots: args.slots,
         filters,
-        own_cost: args.own_cost,
+        own_cost: args.own_cost || args.max_overhead.is_some(),
         timing: args.timing(),
-        floor: !args.no_latency,
+        floor: !args.no_latency || args.max_overhead.is_some(),
+        limit_percent: args.max_overhead,
         wish: args.mechanism.into(),
     }
 }
@@ -75,6 +77,8 @@ pub struct Live {
     module_ticker: Ticker,
     /// The plan has changed since somebody asked.
     plan_has_changed: bool,
+    /// Keeps to a limit, if there is one.
+    windows: Option<Windows>,
 }
 
 impl Live {
@@ -93,7 +97,12 @@ impl Live {
         // SAFETY: the ring's descriptor stays the same and open for as long as the ring lives.
         let ring = unsafe { AsyncFd::register(session.take_events()?) }.context("failed to wait for events")?;
         let logger = if options.verbose { session.logger()? } else { None };
+        let windows = match options.limit_percent {
+            Some(percent) => Some(Windows::begin(limit(percent), &session, session.snapshot(0)?)),
+            None => None,
+        };
         Ok(Self {
+            windows,
             kernel,
             modules,
             wish: options.wish,
@@ -166,6 +175,19 @@ impl Live {
         self.session.snapshot(self.events_unread)
     }
 
+    /// What came of the limit to the cost so far, if there is one.
+    pub fn limited(&self) -> Option<Limited> {
+        Some(self.windows.as_ref()?.report())
+    }
+
+    /// Ends counting, if there is a limit, so that what was counted is whole.
+    ///
+    /// # Errors
+    /// If maps cannot be read or written.
+    pub fn finish(&mut self) -> Result<()> {
+        self.windows.as_mut().map_or(Ok(()), |windows| windows.finish(&mut self.session))
+    }
+
     /// Waits until something is due and does it; the result are the events that were taken. What is begun is never left
     /// half done: the future may be dropped at any time.
     ///
@@ -180,6 +202,12 @@ impl Live {
             () = std::future::ready(()), if self.more_events => self.take_events(),
             _ = self.log_ticker.tick(), if self.logger.is_some() => {
                 self.pass_on_messages();
+                Ok(Vec::new())
+            }
+            () = due(self.windows.as_ref()) => {
+                if let Some(windows) = &mut self.windows {
+                    windows.advance(&mut self.session)?;
+                }
                 Ok(Vec::new())
             }
             _ = self.module_ticker.tick() => {
@@ -246,6 +274,20 @@ impl Live {
             logger.flush();
         }
     }
+}
+
+/// Waits until a window is to be looked at; for ever if there are none.
+async fn due(windows: Option<&Windows>) {
+    match windows {
+        Some(windows) => tokio::time::sleep_until(windows.due().into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn limit(percent: f64) -> Limit {
+    // SAFETY: the call takes a number.
+    let n_processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    Limit { percent, n_processors: n_processors.max(1) as u32 }
 }
 
 /// The next record of the ring; the inner `None` is one that is too short for an event.

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     cli::MeasureArgs,
     data::{EventRecord, Interval, Report, Snapshot, Timing},
-    output::{event, json, report, table},
+    output::{event, json, limited, report, table},
 };
 
 /// Interval of the tables if none is given.
@@ -194,6 +194,9 @@ impl Measurement {
             text.push_str(&report::loss(&interval.loss));
         }
         text.push_str(&report::own_cost(&interval));
+        if let Some(limited) = self.live.limited() {
+            text.push_str(&limited::line(&limited));
+        }
         output.write(&text)
     }
 
@@ -210,6 +213,7 @@ impl Measurement {
 
     fn finish(&mut self, output: &mut Output, as_json: bool) -> Result<()> {
         let events = self.live.take_events()?;
+        self.live.finish()?;
         let last = self.live.snapshot()?;
         self.pass_on_events(events, output)?;
         self.live.pass_on_messages();
@@ -217,6 +221,7 @@ impl Measurement {
             kernel: self.live.kernel().to_owned(),
             interval: Interval::between(&self.first, &last, self.live.path_names())?,
             timing: self.timing,
+            limited: self.live.limited(),
             floor: self.live.floor(),
             sites: self.live.site_reports(),
             events: self.events.drain(..).collect(),

@@ -11,6 +11,7 @@ mod mounts;
 mod output;
 mod prepare;
 pub mod selftest;
+mod windows;
 
 use anyhow::Result;
 

@@ -6,7 +6,7 @@ use prefault_ebpf::{Event, EventKind};
 
 use super::interval::path_name;
 use super::snapshot::text_until_nul;
-use super::{Filesystem, Floor, Interval, Points};
+use super::{Filesystem, Floor, Interval, Limited, Points};
 
 /// All there is to say about a measurement.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Report {
     pub interval: Interval,
     /// Which of the writes were timed.
     pub timing: Timing,
+    /// What came of a limit to the cost, `None` if there was none.
+    pub limited: Option<Limited>,
     /// What the points themselves add to latencies, `None` if that was not measured.
     pub floor: Option<Floor>,
     /// Every call site that was found, measured or not.

@@ -2,12 +2,14 @@
 //!
 //! Fields are those of FORMAT.md. What is absent is null and never 0; every loss counter is present, zero or not.
 
+use std::collections::BTreeMap;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::data::{
-    Bucket, CopyStats, EventRecord, FilesystemInterval, Floor, Histogram, LossReport, PathStats, Points, PrefaultStats,
-    Report, SiteReport, WriteStats,
+    Bucket, CopyStats, Estimate, EventRecord, FilesystemEstimates, FilesystemInterval, Floor, Histogram, Limited,
+    LossReport, PathStats, Points, PrefaultStats, QUANTITIES, Report, SiteReport, WriteStats,
 };
 
 /// The document as indented text, ended by a newline.
@@ -30,6 +32,7 @@ struct Document<'a> {
     #[serde(serialize_with = "loss")]
     loss: &'a LossReport,
     own_cost: Option<OwnCostOf>,
+    limit: Option<LimitOf<'a>>,
     events: Vec<Event<'a>>,
 }
 
@@ -44,6 +47,33 @@ struct OwnCostOf {
     runs: u64,
     run_ns: u64,
     share_of_cpu: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct LimitOf<'a> {
+    percent: f64,
+    processors: u32,
+    cost_share: f64,
+    open_share: f64,
+    windows: u64,
+    timed_one_in: u32,
+    given_up: u64,
+    estimates: Vec<EstimatesOf<'a>>,
+}
+
+/// Estimates of one filesystem, an object for each quantity.
+#[derive(Serialize)]
+struct EstimatesOf<'a> {
+    fstype: &'a str,
+    device: &'a str,
+    #[serde(flatten)]
+    quantities: BTreeMap<&'static str, EstimateOf>,
+}
+
+#[derive(Serialize)]
+struct EstimateOf {
+    total: f64,
+    standard_error: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -160,7 +190,35 @@ impl<'a> From<&'a Report> for Document<'a> {
                 run_ns: own_cost.run_ns,
                 share_of_cpu: own_cost.share_of_cpu(report.interval.duration_ns),
             }),
+            limit: report.limited.as_ref().map(LimitOf::from),
             events: report.events.iter().map(Event::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Limited> for LimitOf<'a> {
+    fn from(limited: &'a Limited) -> Self {
+        let Limited { limit, cost_share, open_share, windows, timed_one_in, given_up, estimates } = limited;
+        Self {
+            percent: limit.percent,
+            processors: limit.n_processors,
+            cost_share: *cost_share,
+            open_share: *open_share,
+            windows: *windows,
+            timed_one_in: *timed_one_in,
+            given_up: *given_up,
+            estimates: estimates.iter().map(EstimatesOf::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a FilesystemEstimates> for EstimatesOf<'a> {
+    fn from(of: &'a FilesystemEstimates) -> Self {
+        let estimate = |&Estimate { total, standard_error }: &Estimate| EstimateOf { total, standard_error };
+        Self {
+            fstype: &of.identity.fstype,
+            device: &of.identity.device,
+            quantities: QUANTITIES.into_iter().zip(of.estimates.iter().map(estimate)).collect(),
         }
     }
 }

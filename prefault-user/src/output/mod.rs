@@ -7,6 +7,7 @@ pub mod event;
 pub mod exposition;
 pub mod histogram;
 pub mod json;
+pub mod limited;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 pub mod page;

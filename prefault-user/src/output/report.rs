@@ -3,7 +3,7 @@
 use crate::data::{FilesystemInterval, Floor, Interval, LossReport, PathStats, Report, SiteReport, Timing};
 
 use super::table::{self, Scale};
-use super::{histogram, sentence, units};
+use super::{histogram, limited, sentence, units};
 
 /// Columns that sentences are wrapped at.
 const TEXT_WIDTH: usize = 100;
@@ -29,6 +29,9 @@ pub fn report(report: &Report) -> String {
     text.push('\n');
     text.push_str(&sites(&report.sites));
     text.push_str(&own_cost(interval));
+    if let Some(limited) = &report.limited {
+        text.push_str(&limited::report(limited));
+    }
     text.push_str(&loss(&interval.loss));
     text
 }

@@ -172,6 +172,19 @@ impl Attaching {
         detach(self.points.extract_if(.., is_in_module).map(|point| point.link).collect());
     }
 
+    /// Takes away the kprobes of paths by number and of calls by address.
+    pub(super) fn detach_kprobes(&mut self, paths: &[usize], calls: &[u64]) {
+        let is_meant = |point: &mut Point| {
+            point.link.address.is_some()
+                && match point.place {
+                    Place::Entry(number) | Place::Return(number) => paths.contains(&number),
+                    Place::Call(call) | Place::AfterCall(call) => calls.contains(&call),
+                    Place::Target(_) => false,
+                }
+        };
+        detach(self.points.extract_if(.., is_meant).map(|point| point.link).collect());
+    }
+
     /// Where there are kprobes for `places`, in their order.
     pub(super) fn addresses(&self, places: &[Place]) -> Vec<u64> {
         let of = |&place: &Place| self.points.iter().filter(move |point| point.place == place);

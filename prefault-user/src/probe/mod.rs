@@ -15,5 +15,6 @@ mod points;
 pub mod session;
 pub mod stats;
 mod text;
+pub mod windows;
 
 pub use text::text_through_bpf;

@@ -7,7 +7,7 @@ use std::{fs, os::fd::OwnedFd, process, sync::Arc, time::Instant};
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{HashMap, MapData, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
 use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, N_LOSSES, OTHER_SLOT, map, timing};
@@ -50,6 +50,9 @@ pub struct Options {
     pub timing: Timing,
     /// Whether what the points themselves add to latencies is measured, at the start.
     pub floor: bool,
+    /// Percent of the time of all processors that measuring may take: writes are then counted in windows, and how many are
+    /// timed can change. Somebody has to keep to it.
+    pub limit_percent: Option<f64>,
     /// How the kernel is probed; the plan is made so.
     pub wish: Wish,
 }
@@ -64,6 +67,7 @@ impl Default for Options {
             own_cost: false,
             timing: Timing::All,
             floor: false,
+            limit_percent: None,
             wish: Wish::Auto,
         }
     }
@@ -71,8 +75,8 @@ impl Default for Options {
 
 /// Programs that are loaded and attached.
 pub struct Session {
-    plan: Plan,
-    attaching: Attaching,
+    pub(super) plan: Plan,
+    pub(super) attaching: Attaching,
     counters: Arc<Counters>,
     /// What the points themselves add to latencies, if that was measured.
     floor: Option<Floor>,
@@ -101,10 +105,6 @@ impl Session {
         let mut bpf = load(object, &plan, options).context("failed to load the BPF programs")?;
         log::info!("read the BPF object and made its maps in {:?}", begun.elapsed());
         options.filters.fill(&mut bpf)?;
-        if let Timing::OneIn(n) = options.timing {
-            let map = bpf.map_mut(map::TIMED_BELOW).ok_or_else(|| anyhow!("no map {}", map::TIMED_BELOW))?;
-            Array::try_from(map)?.set(0, timed_below(n), 0)?;
-        }
         let runs_measured = options.own_cost.then(stats::measure_runs).transpose();
         let programs = Programs::default();
         let counters = Counters {
@@ -118,6 +118,11 @@ impl Session {
         };
         let attaching = Attaching::new(bpf, object.is_basic, programs)?;
         let mut session = Self { plan, attaching, counters: Arc::new(counters), floor: None };
+        if let Timing::OneIn(n) = options.timing {
+            session.time_one_in(n)?;
+        } else if options.limit_percent.is_some() {
+            session.time_one_in(1)?;
+        }
         if options.filters.follow {
             session.attaching.follow_processes()?;
         }
@@ -308,7 +313,8 @@ impl Counters {
 }
 
 fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
-    let Options { verbose, events, slots, ref filters, own_cost: _, timing, floor, wish: _ } = *options;
+    let Options { verbose, events, slots, ref filters, own_cost: _, timing, floor, limit_percent, wish: _ } = *options;
+    let limited = limit_percent.is_some();
     let log_level: u8 = if verbose { log::Level::Info as u8 } else { 0 };
     // The verifier's log is pages long, and writing it slows the load down.
     let verifier_log = if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::DISABLE };
@@ -317,7 +323,9 @@ fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
     config.0.slots = slots;
     filters.configure(&mut config.0);
     config.0.floor_process = if floor { process::id() } else { 0 };
+    config.0.windows = u32::from(limited);
     config.0.timing = match timing {
+        Timing::All if limited => timing::SAMPLED,
         Timing::All => timing::ALL,
         Timing::None => timing::NONE,
         Timing::OneIn(_) => timing::SAMPLED,
@@ -341,7 +349,7 @@ fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
 }
 
 /// Of the random numbers of 32 bits those below this are one in `n`, to one part in 2^32 / n.
-fn timed_below(n: u32) -> u32 {
+pub(super) fn timed_below(n: u32) -> u32 {
     ((1_u64 << 32) / u64::from(n.max(2))) as u32
 }
 

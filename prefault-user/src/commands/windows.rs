@@ -1,0 +1,295 @@
+//! Keeping measuring below a limit: windows open and shut in time, and the points of busy paths are away in between.
+//!
+//! ```text
+//! open -> closing -> shut -> open ...
+//! ```
+//! While everything fits into the limit, the window stays open and is only looked at.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::{
+    data::{Estimates, Limit, Limited, OwnCost, Pace, Snapshot, Spent, Step},
+    probe::{session::Session, windows::WindowState},
+};
+
+/// How often what measuring costs is looked at while all of the time is measured: so long it may cost too much.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A window and the gap behind it take about so long, or [`CHANGES_APART`] times what changing points takes.
+const PERIOD: Duration = Duration::from_secs(1);
+const CHANGES_APART: u32 = 5;
+
+/// Least length of a window.
+const LEAST_OPEN: Duration = Duration::from_millis(20);
+
+/// How often it is looked whether all writes have ended that began in a window, and how long they are waited for.
+const CLOSING_INTERVAL: Duration = Duration::from_millis(5);
+const LONGEST_CLOSING: Duration = Duration::from_secs(1);
+
+/// Windows of a session.
+pub struct Windows {
+    limit: Limit,
+    /// What getting in and out of a program takes, in nanoseconds.
+    per_run_ns: u64,
+    pace: Pace,
+    estimates: Estimates,
+    number: u32,
+    state: State,
+    due: Instant,
+    /// When the window was opened.
+    opened: Instant,
+    /// It was part of a time that was measured throughout.
+    is_whole: bool,
+    /// What was counted before that.
+    at_begin: Snapshot,
+    /// What measuring had taken, and when, when the pace was set last.
+    paced: (OwnCost, Instant),
+    /// What changing points took last.
+    changing: Duration,
+    /// Write paths' calls that had not returned when a window was shut.
+    given_up: u64,
+    begun: Instant,
+    /// What measuring had taken then.
+    at_start: OwnCost,
+}
+
+enum State {
+    Open,
+    /// Since when, after how long.
+    Closing {
+        since: Instant,
+        open: Duration,
+    },
+    /// What was counted when it was, and whether points are away.
+    Shut {
+        at_end: Snapshot,
+        open: Duration,
+        is_paused: bool,
+    },
+}
+
+impl Windows {
+    /// Begins with everything measured. `at_begin` is what was counted so far.
+    pub fn begin(limit: Limit, session: &Session, at_begin: Snapshot) -> Self {
+        let now = Instant::now();
+        let floor = session.floor().unwrap_or_default();
+        let at_start = at_begin.own_cost.unwrap_or_default();
+        Self {
+            limit,
+            per_run_ns: floor.jump_ns.or(floor.trap_ns).unwrap_or(0),
+            pace: Pace::new(limit.processors()),
+            estimates: Estimates::default(),
+            number: 0,
+            state: State::Open,
+            due: now + LOOK_INTERVAL,
+            opened: now,
+            is_whole: true,
+            paced: (at_start, now),
+            at_start,
+            at_begin,
+            changing: Duration::ZERO,
+            given_up: 0,
+            begun: now,
+        }
+    }
+
+    /// When there is something to do.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// If maps cannot be read or written, or points not be brought back.
+    pub fn advance(&mut self, session: &mut Session) -> Result<()> {
+        match &self.state {
+            State::Open => self.look(session),
+            State::Closing { since, open } => {
+                let (since, open) = (*since, *open);
+                self.close(session, since, open)
+            }
+            State::Shut { .. } => self.open(session),
+        }
+    }
+
+    /// Ends the window that is open, if one is, so that what was counted is complete.
+    ///
+    /// # Errors
+    /// As [`Windows::advance`].
+    pub fn finish(&mut self, session: &mut Session) -> Result<()> {
+        if matches!(self.state, State::Open) {
+            self.begin_closing(session)?;
+        }
+        while let State::Closing { since, open } = self.state {
+            std::thread::sleep(CLOSING_INTERVAL);
+            self.close(session, since, open)?;
+        }
+        // What has not been measured since is scaled as what was before.
+        if let State::Shut { open, .. } = self.state {
+            self.settle(open);
+        }
+        Ok(())
+    }
+
+    /// What came of the limit so far.
+    pub fn report(&self) -> Limited {
+        let (cost, paced) = self.paced;
+        Limited {
+            limit: self.limit,
+            cost_share: self.cost_ns(cost - self.at_start) / self.limit.processors_ns(paced - self.begun),
+            open_share: self.estimates.open_share(),
+            windows: self.estimates.windows(),
+            timed_one_in: self.pace.step().timed_one_in,
+            given_up: self.given_up,
+            estimates: self.estimates.over(self.begun.elapsed().as_nanos() as u64),
+        }
+    }
+
+    /// Processor time that `runs` took, with getting in and out.
+    fn cost_ns(&self, runs: OwnCost) -> f64 {
+        (runs.run_ns + runs.runs * self.per_run_ns) as f64
+    }
+
+    /// Looks at a window that has been open for as long as was meant.
+    fn look(&mut self, session: &mut Session) -> Result<()> {
+        self.is_whole = self.pace.step().open_share >= 1.0;
+        if self.is_whole {
+            let now = session.snapshot(0)?;
+            let open = self.opened.elapsed();
+            let step = self.set_pace(session, &now, open)?;
+            if step.open_share >= 1.0 {
+                self.estimates.add(&self.at_begin, &now, open.as_nanos() as u64, open.as_nanos() as u64);
+                self.at_begin = now;
+                self.opened += open;
+                self.due = Instant::now() + LOOK_INTERVAL;
+                return Ok(());
+            }
+        }
+        self.begin_closing(session)
+    }
+
+    fn begin_closing(&mut self, session: &mut Session) -> Result<()> {
+        session.set_window(self.number, WindowState::Closing)?;
+        let since = Instant::now();
+        self.state = State::Closing { since, open: since - self.opened };
+        self.due = since + CLOSING_INTERVAL;
+        Ok(())
+    }
+
+    /// Shuts the window if everything that began in it has ended, or will not.
+    fn close(&mut self, session: &mut Session, since: Instant, open: Duration) -> Result<()> {
+        let not_returned = not_returned(&session.snapshot(0)?);
+        if not_returned > self.given_up && since.elapsed() < LONGEST_CLOSING {
+            self.due = Instant::now() + CLOSING_INTERVAL;
+            return Ok(());
+        }
+        session.set_window(self.number, WindowState::Shut)?;
+        let at_end = session.snapshot(0)?;
+        self.given_up = self.given_up.max(self::not_returned(&at_end));
+        let cost = self.cost_ns(at_end.own_cost.unwrap_or_default() - self.at_begin.own_cost.unwrap_or_default())
+            / open.as_nanos() as f64;
+        let step = self.set_pace(session, &at_end, open)?;
+        // What was open throughout stands for itself, and the gap behind it for what comes.
+        let gap = gap(self.next_window(step), step);
+        // Points that have nothing to do cost too.
+        let is_paused = gap > self.changing;
+        self.due = Instant::now() + gap;
+        if is_paused {
+            let begun = Instant::now();
+            session.pause(&known_paths(&at_end));
+            self.changing = begun.elapsed();
+        }
+        log::info!(
+            "a window of {open:?} in which measuring took {cost:.2} processors, and a gap of {gap:?}; points away after {:?}",
+            self.changing
+        );
+        self.state = State::Shut { at_end, open, is_paused };
+        Ok(())
+    }
+
+    /// Opens the next window, and knows now how long the last one stands for.
+    fn open(&mut self, session: &mut Session) -> Result<()> {
+        if let State::Shut { is_paused: true, .. } = self.state {
+            let begun = Instant::now();
+            session.resume()?;
+            self.changing += begun.elapsed();
+            log::info!("points back after {:?}", begun.elapsed());
+        }
+        self.settle(self.opened.elapsed());
+        self.at_begin = session.snapshot(0)?;
+        self.number = self.number.wrapping_add(1);
+        session.set_window(self.number, WindowState::Open)?;
+        self.opened = Instant::now();
+        self.due = self.opened + self.next_window(self.pace.step());
+        Ok(())
+    }
+
+    /// How long the next window is to be.
+    fn next_window(&self, step: Step) -> Duration {
+        if step.open_share >= 1.0 {
+            return LOOK_INTERVAL;
+        }
+        PERIOD.max(CHANGES_APART * self.changing).mul_f64(step.open_share).max(LEAST_OPEN)
+    }
+
+    /// Takes the last window into the estimates, as one that stands for `period`.
+    fn settle(&mut self, period: Duration) {
+        if let State::Shut { at_end, open, .. } = std::mem::replace(&mut self.state, State::Open) {
+            let period = if self.is_whole { open } else { period };
+            self.estimates.add(&self.at_begin, &at_end, period.as_nanos() as u64, open.as_nanos() as u64);
+        }
+    }
+
+    /// Sets the pace after `open`, at the end of which `now` was counted.
+    fn set_pace(&mut self, session: &mut Session, now: &Snapshot, open: Duration) -> Result<Step> {
+        let before = self.pace.step();
+        let cost = now.own_cost.unwrap_or_default();
+        let (cost_before, since) = std::mem::replace(&mut self.paced, (cost, Instant::now()));
+        let step = self.pace.advance(&Spent {
+            duration_ns: since.elapsed().as_nanos() as u64,
+            open_ns: open.as_nanos() as u64,
+            cost_ns: self.cost_ns(cost - cost_before),
+            open_cost_ns: self.cost_ns(cost - self.at_begin.own_cost.unwrap_or_default()),
+        });
+        if step.timed_one_in != before.timed_one_in {
+            session.time_one_in(step.timed_one_in)?;
+        }
+        Ok(step)
+    }
+}
+
+/// A random gap that makes `open` the wanted share of the time in the mean, whatever the load does.
+fn gap(open: Duration, step: Step) -> Duration {
+    open.mul_f64((1.0 / step.open_share - 1.0) * 2.0 * fastrand::f64())
+}
+
+/// Calls of write paths that have not returned, as far as was seen.
+fn not_returned(snapshot: &Snapshot) -> u64 {
+    let paths = snapshot.filesystems.iter().flat_map(|filesystem| &filesystem.paths);
+    paths.map(|path| path.ledger.entered.saturating_sub(path.ledger.calls)).sum()
+}
+
+/// Write paths that were ever called. One that rests may be called in the gap.
+fn known_paths(snapshot: &Snapshot) -> Vec<usize> {
+    let paths = snapshot.filesystems.iter().flat_map(|filesystem| &filesystem.paths);
+    paths.map(|path| path.path as usize).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_make_windows_the_share_that_is_wanted() {
+        let step = Step { open_share: 0.1, timed_one_in: 1 };
+        let open = Duration::from_millis(100);
+        let gaps: Vec<Duration> = (0..2000).map(|_| gap(open, step)).collect();
+        let mean = gaps.iter().sum::<Duration>() / 2000;
+        assert!((850..950).contains(&mean.as_millis()), "{mean:?}");
+        assert!(gaps.iter().all(|gap| *gap <= Duration::from_millis(1800)));
+        assert_eq!(gap(open, Step::ALL), Duration::ZERO);
+    }
+}

@@ -1,0 +1,47 @@
+//! A limit to what measuring may cost, and what came of it.
+
+use std::time::Duration;
+
+use super::FilesystemEstimates;
+
+/// A limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limit {
+    /// Percent of the time of all processors.
+    pub percent: f64,
+    /// Processors that are online.
+    pub n_processors: u32,
+}
+
+impl Limit {
+    /// Processors, or a part of one, that measuring may take.
+    #[must_use]
+    pub fn processors(self) -> f64 {
+        self.percent / 100.0 * f64::from(self.n_processors)
+    }
+
+    /// Time of all processors in `elapsed`, in nanoseconds; at least 1.
+    #[must_use]
+    pub fn processors_ns(self, elapsed: Duration) -> f64 {
+        (elapsed.as_nanos() as f64 * f64::from(self.n_processors)).max(1.0)
+    }
+}
+
+/// What came of a limit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limited {
+    /// The limit.
+    pub limit: Limit,
+    /// What measuring took, as a share of the time of all processors, with getting in and out of the programs.
+    pub cost_share: f64,
+    /// Part of the time in which what began was counted.
+    pub open_share: f64,
+    /// Windows in which that was a part of the time.
+    pub windows: u64,
+    /// One write in this many is timed now.
+    pub timed_one_in: u32,
+    /// Calls of write paths that had not returned a second after their window began to close; they are not counted.
+    pub given_up: u64,
+    /// What there was in all.
+    pub estimates: Vec<FilesystemEstimates>,
+}

@@ -1,0 +1,73 @@
+//! What came of a limit to the cost: a line for a table, a paragraph for a report.
+
+use crate::data::{Estimate, FilesystemEstimates, Limited};
+
+use super::units;
+
+/// The limit and what was taken, as a line.
+pub fn line(limited: &Limited) -> String {
+    let limit = limited.limit;
+    format!(
+        "limit: {} of the time of {}; measuring took {}, {}\n",
+        units::percent(limit.percent / 100.0),
+        units::counted(limit.n_processors.into(), "processor", "processors"),
+        units::percent(limited.cost_share),
+        extent(limited)
+    )
+}
+
+/// What was measured of all there was.
+fn extent(limited: &Limited) -> String {
+    if limited.windows > 0 {
+        let windows = units::counted(limited.windows, "window", "windows");
+        return format!("and counted {} of the time, in {windows}", units::percent(limited.open_share));
+    }
+    match limited.timed_one_in {
+        1 => "with everything counted and timed".to_owned(),
+        n => format!("with everything counted and one write in {n} timed"),
+    }
+}
+
+/// The line, and if not all of the time was measured, what there was in all.
+pub fn report(limited: &Limited) -> String {
+    let mut text = line(limited);
+    if limited.windows > 0 && !limited.estimates.is_empty() {
+        text.push_str(
+            "What is shown above was counted in these windows. In all there were about (± standard error):\n",
+        );
+        text.extend(limited.estimates.iter().map(estimates));
+    }
+    if limited.given_up > 0 {
+        let calls = units::counted(limited.given_up, "call of a write path", "calls of write paths");
+        text.push_str(&format!("  {calls} had not returned a second after the window: not counted\n"));
+    }
+    text
+}
+
+fn estimates(of: &FilesystemEstimates) -> String {
+    let [writes, bytes, prefaults, needed, copies, short] = of.estimates;
+    let number = |estimate: Estimate| with_error(estimate, &units::count(estimate.total.round() as u64));
+    let identity = &of.identity;
+    format!(
+        "  {} on {}: {} writes of {}, {} prefaults, {} of them needed, {} copies, {} of them short\n",
+        units::printable(&identity.fstype),
+        units::printable(&identity.device),
+        number(writes),
+        with_error(bytes, &units::bytes(bytes.total.round() as u64)),
+        number(prefaults),
+        number(needed),
+        number(copies),
+        number(short)
+    )
+}
+
+/// A total with its error in percent; without one if there is nothing to be wrong about.
+fn with_error(estimate: Estimate, total: &str) -> String {
+    match estimate.standard_error {
+        None => format!("{total} (± ?)"),
+        Some(error) if error > 0.0 && estimate.total > 0.0 => {
+            format!("{total} (± {})", units::percent(error / estimate.total))
+        }
+        Some(_) => total.to_owned(),
+    }
+}
