@@ -11,6 +11,7 @@ pub mod commands;
 pub mod data;
 pub mod kernel;
 pub mod output;
+pub mod phases;
 pub mod privilege;
 pub mod probe;
 pub mod sites;

@@ -15,6 +15,7 @@ use crate::{
         Kernel,
         frozen::{Frozen, Function},
     },
+    phases::Phases,
     probe::{
         environment::obstacles,
         made::{self, Made},
@@ -31,7 +32,7 @@ use crate::{
 pub fn run(args: &DoctorArgs) -> Result<u8> {
     let mut output = Output::open(None)?;
     if args.facts {
-        let kernel = prepare::facts()?;
+        let kernel = prepare::facts(&Phases::begin())?;
         output.write(&format!("{}\n", serde_json::to_string_pretty(&frozen(&kernel)?)?))?;
         return Ok(0);
     }
@@ -80,11 +81,14 @@ struct Tried {
 
 /// The plan after it was tried, which attaches and detaches everything.
 fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
-    let (kernel, plan) = prepare::plan(args.mechanism.into())?;
+    let (wish, phases) = (args.mechanism.into(), Phases::begin());
     if args.dry_run {
+        let (kernel, plan) = prepare::plan(wish, &phases)?;
         return Ok(Tried { kernel, plan, points: Points::default(), map_bytes: None });
     }
-    let session = Session::start(plan, &Options { slots: args.slots, ..Options::default() });
+    let (kernel, plan, groundwork) = prepare::plan_and_groundwork(wish, &phases)?;
+    let options = Options { slots: args.slots, ..Options::default() };
+    let session = Session::start(plan, groundwork, &options, &phases);
     let session = session.map_err(prepare::explain)?;
     let points = match made::kprobes() {
         Ok(kprobes) => points(&session, &kprobes),

@@ -2,11 +2,7 @@
 //!
 //! Shared by every command that measures for a while; what is shown, and when, is theirs.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
@@ -24,6 +20,7 @@ use super::{
 use crate::{
     cli_counting::CountingArgs,
     data::{EventRecord, Filesystem, Floor, Limit, Limited, SiteReport, Snapshot},
+    phases::Phases,
     probe::{
         filters::Filters,
         plan::{Plan, Wish},
@@ -90,10 +87,10 @@ impl Live {
         prepare::check()?;
         // Before the facts are read: a module that comes in between is then found twice, not missed.
         let modules = ModuleWatch::begin(Path::new(MODULES)).with_context(|| format!("failed to read {MODULES}"))?;
-        let (kernel, plan) = prepare::plan(options.wish)?;
-        let begun = Instant::now();
-        let mut session = Session::start(plan, options).map_err(prepare::explain)?;
-        log::info!("loaded and attached in {:?}", begun.elapsed());
+        let phases = Phases::begin();
+        let (kernel, plan, groundwork) = prepare::plan_and_groundwork(options.wish, &phases)?;
+        let mut session = Session::start(plan, groundwork, options, &phases).map_err(prepare::explain)?;
+        log::info!("loaded and attached:\n{phases}");
         // SAFETY: the ring's descriptor stays the same and open for as long as the ring lives.
         let ring = unsafe { AsyncFd::register(session.take_events()?) }.context("failed to wait for events")?;
         let logger = if options.verbose { session.logger()? } else { None };

@@ -1,14 +1,16 @@
 //! What every command that measures does first: look at the place, read the facts, make the plan.
 
-use std::{path::Path, time::Instant};
+use std::{panic::resume_unwind, path::Path, thread};
 
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::{
     kernel::Kernel,
+    phases::Phases,
     probe::{
         environment::obstacles,
         plan::{Plan, Wish},
+        session::Groundwork,
         text_through_bpf,
     },
     sites::Sites,
@@ -21,12 +23,27 @@ pub const ROOT: &str = "/";
 ///
 /// # Errors
 /// What cannot be read, or not be planned for.
-pub fn plan(wish: Wish) -> Result<(String, Plan)> {
-    let kernel = facts()?;
-    let begun = Instant::now();
-    let sites = Sites::find(&kernel, wish.placing())?;
-    log::info!("found {} call sites in {:?}", sites.sites.len(), begun.elapsed());
-    Ok((kernel.release.clone(), Plan::new(&kernel, sites, wish)?))
+pub fn plan(wish: Wish, phases: &Phases) -> Result<(String, Plan)> {
+    let kernel = facts(phases)?;
+    let sites = phases.measure("find call sites", || Sites::find(&kernel, wish.placing()))?;
+    log::info!("found {} call sites", sites.sites.len());
+    let plan = phases.measure("plan", || Plan::new(&kernel, sites, wish))?;
+    Ok((kernel.release, plan))
+}
+
+/// The same, and what a session needs besides, for which there mostly is another processor.
+///
+/// # Errors
+/// As [`plan`] and [`Groundwork::lay`].
+pub fn plan_and_groundwork(wish: Wish, phases: &Phases) -> Result<(String, Plan, Groundwork)> {
+    let (planned, laid) = thread::scope(|scope| {
+        let laying = scope.spawn(|| phases.measure("lay the groundwork", Groundwork::lay));
+        let planned = plan(wish, phases);
+        (planned, laying.join())
+    });
+    let (kernel, plan) = planned?;
+    let groundwork = laid.unwrap_or_else(|panic| resume_unwind(panic)).map_err(explain)?;
+    Ok((kernel, plan, groundwork))
 }
 
 /// Looks at the place.
@@ -45,7 +62,8 @@ pub fn check() -> Result<()> {
 /// # Errors
 /// What cannot be read.
 pub fn plan_for_modules(modules: &[String], wish: Wish) -> Result<Plan> {
-    let kernel = facts()?;
+    let phases = Phases::begin();
+    let kernel = facts(&phases)?;
     let sites = Sites::find_in_modules(&kernel, modules, wish.placing())?;
     log::info!("found {} call sites in {}", sites.sites.len(), modules.join(", "));
     Ok(Plan::new(&kernel, sites, wish)?)
@@ -55,9 +73,8 @@ pub fn plan_for_modules(modules: &[String], wish: Wish) -> Result<Plan> {
 ///
 /// # Errors
 /// What cannot be read, and the remedy.
-pub fn facts() -> Result<Kernel> {
-    let begun = Instant::now();
-    let kernel = Kernel::read(Path::new(ROOT), |why| {
+pub fn facts(phases: &Phases) -> Result<Kernel> {
+    Kernel::read(Path::new(ROOT), phases, |why| {
         log::info!("reading kernel text through BPF: /proc/kcore cannot be read ({why})");
         text_through_bpf().with_context(|| {
             format!(
@@ -65,9 +82,7 @@ pub fn facts() -> Result<Kernel> {
                  BPF cannot either"
             )
         })
-    })?;
-    log::info!("read the facts of {} in {:?}", kernel.release, begun.elapsed());
-    Ok(kernel)
+    })
 }
 
 /// Turns an error of starting to measure into one with a remedy.

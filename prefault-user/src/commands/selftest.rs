@@ -17,6 +17,7 @@ use super::{
 use crate::{
     cli::SelftestArgs,
     data::{Interval, Snapshot},
+    phases::Phases,
     probe::{
         filters::Filters,
         session::{Options, Session},
@@ -52,9 +53,11 @@ fn compare_all(args: &SelftestArgs) -> Result<u8> {
         "no folder to write to was found: name one, such as `prefault selftest /var/tmp`"
     );
     prepare::check()?;
-    let (kernel, plan) = prepare::plan(args.mechanism.into())?;
+    let phases = Phases::begin();
+    let (kernel, plan, groundwork) = prepare::plan_and_groundwork(args.mechanism.into(), &phases)?;
     let filters = Filters { processes: vec![process::id()], comms: vec![WRITER.to_owned()], ..Filters::default() };
-    let session = Session::start(plan, &Options { filters, ..Options::default() }).map_err(prepare::explain)?;
+    let options = Options { filters, ..Options::default() };
+    let session = Session::start(plan, groundwork, &options, &phases).map_err(prepare::explain)?;
     output.write(&format!(
         "self-test on {kernel}, seed {}\n\n{:<34} {:<9} {:>7} {:>12} {:>7} {:>7}   {:>5}  {}\n",
         args.seed, "FOLDER", "WRITES", "CALLS", "BYTES", "ERRORS", "ABSENT", "LOST", "VERDICT"

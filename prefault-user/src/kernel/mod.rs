@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::phases::Phases;
 use symbols::Symbols;
 use text::{Kcore, ReadText};
 use types::{BtfTypes, Types};
@@ -81,18 +82,21 @@ impl Kernel {
     /// [`FactsError`] if symbols or BTF cannot be had; whatever the fallback answers if it is needed and fails.
     pub fn read<E: From<FactsError>>(
         root: &Path,
+        phases: &Phases,
         fallback: impl FnOnce(io::Error) -> Result<Box<dyn ReadText>, E>,
     ) -> Result<Self, E> {
         let release = read_string(&root.join("proc/sys/kernel/osrelease"))?.trim_end().to_owned();
-        let symbols = Symbols::parse(&read_string(&root.join("proc/kallsyms"))?)?;
-        let types = Box::new(BtfTypes::open(&root.join("sys/kernel/btf"))?);
+        let kallsyms = phases.measure("read kallsyms", || read_string(&root.join("proc/kallsyms")))?;
+        let symbols = phases.measure("parse symbols", || Symbols::parse(&kallsyms))?;
+        drop(kallsyms);
+        let types = phases.measure("read types", || BtfTypes::open(&root.join("sys/kernel/btf")))?;
         let text: Box<dyn ReadText> =
             match Kcore::open(&root.join("proc/kcore")).and_then(|kcore| readable(kcore, &symbols)) {
                 Ok(kcore) => Box::new(kcore),
                 Err(error) => fallback(error)?,
             };
         let preemptible = preemption::is_preemptible(&symbols, &*text);
-        Ok(Self { release, symbols, text, types, preemptible })
+        Ok(Self { release, symbols, text, types: Box::new(types), preemptible })
     }
 }
 

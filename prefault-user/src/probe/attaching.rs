@@ -22,13 +22,18 @@ use super::{
     points::{Place, SitePoints, cookie_of_path, points_of_floor, points_of_path, points_of_site},
     stats::Programs,
 };
-use crate::sites::{FloorPlaces, Operation};
+use crate::{
+    phases::Phases,
+    sites::{FloorPlaces, Operation},
+};
 
 /// The programs, and everything they are attached to.
 pub(super) struct Attaching {
     bpf: Ebpf,
     pmu: KprobePmu,
     without_cookies: bool,
+    /// The kernel's types, until the first plan is attached; they are large, and modules are probed without.
+    btf: Option<Btf>,
     /// All programs that were loaded, for their statistics.
     programs: Programs,
     /// Kprobes that were made and run nothing yet.
@@ -49,12 +54,13 @@ struct Point {
 impl Attaching {
     /// `without_cookies`: points at the entry of paths are told apart by address, in a map. What is loaded is added to
     /// `programs`.
-    pub(super) fn new(bpf: Ebpf, without_cookies: bool, programs: Programs) -> Result<Self> {
+    pub(super) fn new(bpf: Ebpf, without_cookies: bool, btf: Option<Btf>, programs: Programs) -> Result<Self> {
         let pmu = KprobePmu::open().context("failed to find the kprobe PMU")?;
         Ok(Self {
             bpf,
             pmu,
             without_cookies,
+            btf,
             programs,
             opened: Opened::default(),
             tracing: Map::new(),
@@ -82,7 +88,7 @@ impl Attaching {
 
     /// Makes the kprobes that `plan` and the floor ask for and that are not there yet, and loads the programs meanwhile. What
     /// is refused is refused again, with its consequences, when it is attached.
-    pub(super) fn prepare(&mut self, plan: &Plan, floor: Option<&FloorPlaces>) -> Result<()> {
+    pub(super) fn prepare(&mut self, plan: &Plan, floor: Option<&FloorPlaces>, phases: &Phases) -> Result<()> {
         let mut wanted: Vec<(&str, Wanted)> = Vec::new();
         let floor = floor.map(points_of_floor).unwrap_or_default();
         wanted.extend(floor.into_iter().map(|(name, address)| (name, Wanted { address, on_return: false })));
@@ -90,10 +96,12 @@ impl Attaching {
         let jobs = wanted.iter().map(|&(_, wanted)| wanted).collect();
         let pmu = self.pmu;
         let open = |wanted: Wanted| (wanted, pmu.open_event(wanted.address, wanted.on_return));
-        let (opened, loaded) = at_once(jobs, open, || {
+        let load = || {
             wanted.iter().try_for_each(|&(name, _)| self.load_kprobe(name).map(drop))?;
             self.load_all_tracing(plan)
-        });
+        };
+        let (opened, loaded) =
+            phases.measure("make kprobes", || at_once(jobs, open, || phases.measure("load programs", load)));
         opened.into_iter().for_each(|(wanted, event)| self.opened.add(wanted, event));
         loaded
     }
@@ -130,8 +138,7 @@ impl Attaching {
     }
 
     fn load_all_tracing(&mut self, plan: &Plan) -> Result<()> {
-        // Only needed now, and large.
-        let mut btf = None;
+        let mut btf = self.btf.take();
         for (number, planned) in plan.paths.iter().enumerate() {
             for entry in [false, true] {
                 let is_trampoline = self.mechanism_of(planned) == Ok(Mechanism::Trampoline);
@@ -364,7 +371,7 @@ impl Drop for Attaching {
     }
 }
 
-/// Closes all of `links`.
+/// Closes all of `links`, which takes the kernel several grace periods for each.
 pub(super) fn detach(links: Vec<Link>) {
     at_once(links, drop, || ());
 }

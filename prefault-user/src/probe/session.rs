@@ -2,11 +2,11 @@
 //!
 //! What it attached ends with it: every attachment is a descriptor of this process.
 
-use std::{fs, os::fd::OwnedFd, process, sync::Arc, time::Instant};
+use std::{fs, os::fd::OwnedFd, process, sync::Arc};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel,
+    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{HashMap, MapData, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
@@ -27,6 +27,7 @@ use crate::{
         Filesystem, FilesystemCounters, Floor, OwnCost, PathCounters, SiteReport, Snapshot, Timing, add_ledger,
         add_path_ledger, zero_ledger,
     },
+    phases::Phases,
     sites::Operation,
 };
 
@@ -98,12 +99,10 @@ impl Session {
     ///
     /// # Errors
     /// If the programs cannot be loaded, or nothing of one of the two operations could be attached.
-    pub fn start(plan: Plan, options: &Options) -> Result<Self> {
-        raise_memlock_limit();
-        let object = object()?;
-        let begun = Instant::now();
-        let mut bpf = load(object, &plan, options).context("failed to load the BPF programs")?;
-        log::info!("read the BPF object and made its maps in {:?}", begun.elapsed());
+    pub fn start(plan: Plan, groundwork: Groundwork, options: &Options, phases: &Phases) -> Result<Self> {
+        let Groundwork { object, loader, btf } = groundwork;
+        let load = || load(object, loader, &plan, options);
+        let mut bpf = phases.measure("read the object, make maps", load).context("failed to load the BPF programs")?;
         options.filters.fill(&mut bpf)?;
         let runs_measured = options.own_cost.then(stats::measure_runs).transpose();
         let programs = Programs::default();
@@ -116,7 +115,7 @@ impl Session {
             runs_measured: runs_measured
                 .context("failed to measure the runs of BPF programs, as --own-cost asks (Linux 5.8)")?,
         };
-        let attaching = Attaching::new(bpf, object.is_basic, programs)?;
+        let attaching = Attaching::new(bpf, object.is_basic, btf, programs)?;
         let mut session = Self { plan, attaching, counters: Arc::new(counters), floor: None };
         if let Timing::OneIn(n) = options.timing {
             session.time_one_in(n)?;
@@ -127,14 +126,14 @@ impl Session {
             session.attaching.follow_processes()?;
         }
         let floor = options.floor.then_some(session.plan.floor);
-        session.attaching.prepare(&session.plan, floor.as_ref())?;
+        session.attaching.prepare(&session.plan, floor.as_ref(), phases)?;
         let floor_points = floor.map(|floor| session.attaching.attach_floor(&floor)).transpose()?.unwrap_or_default();
-        session.attaching.attach_all(&mut session.plan)?;
-        log::info!("loaded the programs and attached them {:?} after that began", begun.elapsed());
+        phases.measure("attach", || session.attaching.attach_all(&mut session.plan))?;
         if options.floor {
-            session.floor = Some(floor::measure(session.attaching.bpf(), &session.plan.floor)?);
+            let measure = || floor::measure(session.attaching.bpf(), &session.plan.floor);
+            session.floor = Some(phases.measure("measure the floor", measure)?);
         }
-        detach(floor_points);
+        phases.measure("detach the floor", || detach(floor_points));
         return_memory();
         for operation in [Operation::Prefault, Operation::Copy] {
             if !session.plan.measures(operation) {
@@ -177,10 +176,15 @@ impl Session {
     /// If no point of some kind can be attached any more.
     pub fn extend(&mut self, found: Plan) -> Result<()> {
         self.plan.extend(found);
-        self.attaching.prepare(&self.plan, None)?;
-        let attached = self.attaching.attach_all(&mut self.plan);
+        let attached = self.attach_missing();
         return_memory();
         attached
+    }
+
+    /// Attaches what of the plan is not attached.
+    pub(super) fn attach_missing(&mut self) -> Result<()> {
+        self.attaching.prepare(&self.plan, None, &Phases::begin())?;
+        self.attaching.attach_all(&mut self.plan)
     }
 
     /// Measures `process` from now on, or no longer; for sessions that follow processes.
@@ -312,7 +316,30 @@ impl Counters {
     }
 }
 
-fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
+/// What loading takes and nothing is known of the kernel's functions for.
+pub struct Groundwork {
+    object: Object,
+    /// It parses the kernel's BTF for itself.
+    loader: EbpfLoader<'static>,
+    /// The kernel's, where programs are loaded that need it.
+    btf: Option<Btf>,
+}
+
+impl Groundwork {
+    /// Chooses the object and reads the kernel's BTF.
+    ///
+    /// # Errors
+    /// If BPF programs cannot be loaded at all, or the BTF not be read.
+    pub fn lay() -> Result<Self> {
+        raise_memlock_limit();
+        let object = object()?;
+        let btf =
+            if object.is_basic { None } else { Some(Btf::from_sys_fs().context("failed to parse the kernel's BTF")?) };
+        Ok(Self { object, loader: EbpfLoader::new(), btf })
+    }
+}
+
+fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) -> Result<Ebpf> {
     let Options { verbose, events, slots, ref filters, own_cost: _, timing, floor, limit_percent, wish: _ } = *options;
     let limited = limit_percent.is_some();
     let log_level: u8 = if verbose { log::Level::Info as u8 } else { 0 };
@@ -331,7 +358,8 @@ fn load(object: Object, plan: &Plan, options: &Options) -> Result<Ebpf> {
         Timing::OneIn(_) => timing::SAMPLED,
     };
     let n_processors = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("failed to read {what}: {error}"))? as u32;
-    Ok(EbpfLoader::new()
+    let mut loader: EbpfLoader<'_> = loader;
+    Ok(loader
         .allow_unsupported_maps()
         .verifier_log_level(verifier_log)
         .map_max_entries(map::LEDGERS, slots + 1)

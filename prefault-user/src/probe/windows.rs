@@ -58,8 +58,7 @@ impl Session {
     /// # Errors
     /// If no point of some kind can be attached any more.
     pub fn resume(&mut self) -> Result<()> {
-        self.attaching.prepare(&self.plan, None)?;
-        self.attaching.attach_all(&mut self.plan)
+        self.attach_missing()
     }
 
     fn word(&mut self, name: &str) -> Result<Array<&mut MapData, u32>> {

@@ -17,8 +17,37 @@ pub struct Document {
     pub filesystems: Vec<Filesystem>,
     /// What was missed, by reason.
     pub loss: BTreeMap<String, u64>,
+    /// What came of a limit to the cost.
+    pub limit: Option<Limit>,
     /// The last short copies and failed prefaults.
     pub events: Vec<Event>,
+}
+
+/// What came of a limit to the cost.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Limit {
+    pub percent: f64,
+    pub cost_share: f64,
+    pub open_share: f64,
+    pub windows: u64,
+    pub estimates: Vec<Estimates>,
+}
+
+/// What there was in all on one filesystem.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Estimates {
+    pub writes: Estimate,
+    pub bytes: Estimate,
+    pub copies: Estimate,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Estimate {
+    pub total: f64,
+    pub standard_error: Option<f64>,
 }
 
 /// What was counted on one filesystem.

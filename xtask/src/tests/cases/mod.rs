@@ -12,6 +12,7 @@ pub mod export;
 mod filters;
 mod full;
 mod independence;
+mod limit;
 mod outputs;
 mod packages;
 mod places;
@@ -101,6 +102,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         filters::CASES,
         full::CASES,
         independence::CASES,
+        limit::CASES,
         outputs::CASES,
         packages::CASES,
         places::CASES,

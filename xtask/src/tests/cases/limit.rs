@@ -1,0 +1,80 @@
+//! A limit to what measuring may cost: it is kept, and what is estimated from windows is what there was.
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Case, Kernels, plain};
+use crate::tests::{
+    document::{Document, Limit},
+    guest::Said,
+};
+
+/// Bytes of a write, and writes that `pace --batches N` makes: one batch more to warm up.
+const BYTES: f64 = 4096.0;
+const WRITES_PER_BATCH: f64 = 200.0;
+
+/// What is above the limit by that much was taken before the first look, or while points were changed.
+const TOLERANCE: f64 = 1.15;
+
+/// Standard errors that an estimate may be off: more happens once in 15,000 times.
+const ERRORS: f64 = 4.0;
+
+pub const CASES: &[Case] = &[
+    plain(
+        "a load that swings is kept below a limit, and known by its windows",
+        Kernels::Spread,
+        200,
+        "prefault --json --max-overhead 2 -o counted.json -- sh -c '
+for round in 1 2 3 4 5 6 7 8 9 10 11 12; do
+    pace --batches 100 /mnt/tmpfs > /dev/null
+    echo 101 >> batches
+    sleep 2
+done'\n",
+        |said, _| {
+            let limit = limit(said)?;
+            ensure!(limit.windows >= 5, "{} windows", limit.windows);
+            ensure!(limit.open_share < 0.9, "{} of the time was measured", limit.open_share);
+            Ok(())
+        },
+    ),
+    plain(
+        "a load that costs less than the limit is measured whole",
+        Kernels::Reference,
+        60,
+        "prefault --json --max-overhead 90 -o counted.json -- sh -c 'pace --batches 20 /mnt/tmpfs; echo 21 >> batches'\n",
+        |said, _| {
+            let document: Document = said.json("counted.json")?;
+            let limit = document.limit.context("there is no limit")?;
+            ensure!((limit.windows, limit.open_share) == (0, 1.0), "{limit:?}");
+            let tmpfs = document.filesystem("tmpfs")?;
+            let expected = 21.0 * WRITES_PER_BATCH;
+            ensure!(tmpfs.write.calls as f64 >= expected, "{} writes, expected {expected}", tmpfs.write.calls);
+            document.expect_no_loss()
+        },
+    ),
+];
+
+/// The limit of the document, kept and with estimates that hold what `pace` did.
+fn limit(said: &Said) -> Result<Limit> {
+    said.expect_code(0)?;
+    let document: Document = said.json("counted.json")?;
+    document.expect_no_loss()?;
+    let limit = document.limit.context("there is no limit")?;
+    let share = limit.cost_share * 100.0;
+    ensure!(share <= limit.percent * TOLERANCE, "measuring took {share} %, the limit is {} %", limit.percent);
+    let batches: f64 = said.file("batches")?.lines().filter_map(|line| line.parse::<f64>().ok()).sum();
+    let writes = batches * WRITES_PER_BATCH;
+    // The two filesystems of type tmpfs that are written to are the guest's own root and this one, by far the busier.
+    let busiest = limit.estimates.iter().max_by(|one, other| one.writes.total.total_cmp(&other.writes.total));
+    let busiest = busiest.context("nothing was estimated")?;
+    for (name, estimate, truth) in [
+        ("writes", busiest.writes, writes),
+        ("bytes", busiest.bytes, writes * BYTES),
+        ("copies", busiest.copies, writes),
+    ] {
+        let error = estimate.standard_error.context("there were too few windows")?;
+        let off = (estimate.total - truth).abs();
+        ensure!(off <= ERRORS * error, "{} {name} with an error of {error}, were {truth}", estimate.total);
+        ensure!(error < truth, "{} {name} with an error of {error} say nothing", estimate.total);
+    }
+    Ok(limit)
+}
