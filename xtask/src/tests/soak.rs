@@ -31,7 +31,7 @@ const GROWTH: f64 = 0.05;
 /// Or in so many, if a tenth is less.
 const FIRST_ROUNDS: usize = 5;
 /// A scrape that is asked for while the process is stopped waits for it to go on, up to 3 s.
-const SLOWEST_SECONDS: f64 = 5.0;
+const SLOWEST_SECONDS: f64 = 8.0;
 
 /// What was typed.
 #[derive(clap::Args)]

@@ -12,8 +12,8 @@ const fn case(name: &'static str, kernels: Kernels, script: &'static str, check:
     plain(name, kernels, 150, script, check)
 }
 
-/// Scrapes that waited for a module to be probed took up to 9 s.
-const SLOWEST_SECONDS: f64 = 3.0;
+/// 0.6 to 1.7 s were seen, with three guests at once; it is more on a busier host.
+const SLOWEST_SECONDS: f64 = 5.0;
 
 /// The cases.
 pub const CASES: &[Case] = &[
