@@ -29,27 +29,42 @@ pub fn directory() -> PathBuf {
 pub fn run() -> Result<PathBuf> {
     setup::run()?;
     let _lock = paths::lock(&paths::target("static"))?;
-    // A directory of its own: other flags in the usual one would rebuild everything at each change between the two.
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--release", "--target", TARGET, "--target-dir"]).arg(paths::target("static"));
-    build.args(["--package", "prefault-user", "--features", "workload,documents"]);
+    build("workload,documents", &PROGRAMS)?;
     for program in PROGRAMS {
-        build.args(["--bin", program]);
-    }
-    build.current_dir(paths::workspace());
-    process::run_visibly(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-    for program in PROGRAMS {
-        publish(program)?;
+        publish(program, program)?;
     }
     Ok(directory().join(PROGRAM))
 }
 
-fn publish(program: &str) -> Result<()> {
+/// Builds the tool with the feature `otlp`, for guests: `prefault-otlp`.
+///
+/// # Errors
+/// As [`run`].
+pub fn with_otlp() -> Result<()> {
+    setup::run()?;
+    let _lock = paths::lock(&paths::target("static"))?;
+    build("otlp", &[PROGRAM])?;
+    publish(PROGRAM, "prefault-otlp")
+}
+
+fn build(features: &str, programs: &[&str]) -> Result<()> {
+    // A directory of its own: other flags in the usual one would rebuild everything at each change between the two.
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--release", "--target", TARGET, "--target-dir"]).arg(paths::target("static"));
+    build.args(["--package", "prefault-user", "--features", features]);
+    for program in programs {
+        build.args(["--bin", program]);
+    }
+    build.current_dir(paths::workspace());
+    process::run_visibly(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))
+}
+
+fn publish(program: &str, name: &str) -> Result<()> {
     let built = paths::target("static").join(TARGET).join("release").join(program);
     let image = fs::read(&built).with_context(|| format!("failed to read {}", built.display()))?;
     ensure!(is_static(&image)?, "failed to build a static executable: {} names an interpreter", built.display());
-    let path = directory().join(program);
+    let path = directory().join(name);
     if !fs::read(&path).is_ok_and(|existing| existing == image) {
         install(&built, &path)?;
     }

@@ -14,6 +14,9 @@ const STAT_HEIGHT: u32 = 4;
 const HEIGHT: u32 = 8;
 const COLUMNS: u32 = 24;
 
+/// Counters that carry exemplars, if the exporter is told to.
+const WITH_EXEMPLARS: [&str; 2] = ["prefault_copies_short_total", "prefault_prefaults_failed_total"];
+
 /// The dashboard as text.
 pub fn document() -> String {
     let document = json!({
@@ -161,14 +164,18 @@ fn target(expression: &str, legend: &str, kind: Kind) -> Value {
         _ => "time_series",
     };
     let instant = kind == Kind::Table;
-    json!({
+    let mut target = json!({
         "datasource": datasource(),
-        "expr": expression,
+        "expr": &expression,
         "legendFormat": legend,
         "format": format,
         "instant": instant,
         "range": !instant,
-    })
+    });
+    if kind == Kind::Lines && WITH_EXEMPLARS.iter().any(|counter| expression.contains(counter)) {
+        target["exemplar"] = json!(true);
+    }
+    target
 }
 
 #[cfg(test)]
@@ -207,6 +214,20 @@ mod tests {
                 assert_eq!(expression.matches('(').count(), expression.matches(')').count(), "{expression}");
             }
         }
+    }
+
+    #[test]
+    fn exemplars_are_asked_for_where_lines_show_what_has_them() {
+        let panels = panels_of_the_document();
+        let with = |target: &&Value| target["exemplar"] == true;
+        let shown: HashSet<&str> = panels
+            .iter()
+            .filter(|panel| {
+                panel["targets"].as_array().is_some_and(|targets| targets.iter().any(|target| with(&target)))
+            })
+            .filter_map(|panel| panel["title"].as_str())
+            .collect();
+        assert_eq!(shown, HashSet::from(["Page faults and failures", "Short copies"]));
     }
 
     #[test]

@@ -97,7 +97,8 @@ const OVERVIEW: Row = Row {
             4,
             "Unnecessary prefaults",
             "s",
-            "Time per second in prefaults that found the buffer resident: their number by the median latency. Probes included.",
+            "Time per second in prefaults that found the buffer resident: their number by the median latency, without the least \
+             that the points add.",
             &[("sum(instance_device:prefault_unnecessary_prefault_seconds:rate5m{%fs})", "per second")],
         ),
         panel(

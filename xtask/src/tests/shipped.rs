@@ -19,6 +19,7 @@ const IMAGE_COMMAND: &str = "image.command";
 /// Everything that is wanted.
 pub fn run(report: &mut Report) {
     check(report, "host Debian package and RPM", packages);
+    check(report, "host executable that pushes", dist::with_otlp);
     let is_root = process::output(Command::new("id").arg("-u")).is_ok_and(|user| user.trim() == "0");
     for (name, case) in [(RPM, rpm as fn() -> Result<()>), (IMAGE, image)] {
         match is_root {

@@ -30,7 +30,7 @@ const MARGIN: Duration = Duration::from_secs(300);
 const GROWTH: f64 = 0.05;
 /// Or in so many, if a tenth is less.
 const FIRST_ROUNDS: usize = 5;
-/// A scrape that is asked for while the process is stopped waits for it to go on.
+/// A scrape that is asked for while the process is stopped waits for it to go on, up to 3 s.
 const SLOWEST_SECONDS: f64 = 8.0;
 
 /// What was typed.

@@ -20,7 +20,7 @@ use crate::{
     output::{exposition::Buckets, page},
 };
 
-/// How long an answer may take to be made; probing new modules takes up to some seconds.
+/// How long an answer may take to be made, on a machine that is very busy.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// Scripts and foreign content have no place on the start page.

@@ -74,6 +74,47 @@ end_export; code=$?; rm -r /tmp/tls; exit $code
             expect_parts(&said.file("metrics")?, &[" 200 OK", "\nprefault_up 1"])
         },
     ),
+    // Made by a case of the host.
+    case(
+        "executable that pushes after it gave up its privileges",
+        "cat > collector.py << END
+import http.server
+class Collector(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        open('pushed', 'ab').write(self.rfile.read(int(self.headers['Content-Length'])))
+        open('requests', 'a').write(self.path + ' ' + self.headers['Content-Type'] + chr(10))
+        self.send_response(200)
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+server = http.server.HTTPServer(('127.0.0.1', 4318), Collector)
+open('listening', 'w').close()
+server.serve_forever()
+END
+python3 collector.py & collector=$!; wait_for_file listening
+sysctl -qw kernel.perf_event_paranoid=2
+prefault-otlp export --otlp http://localhost:4318 --otlp-interval 1 --user 1000:1000 2> log & tool=$!
+for _ in {1..600}; do grep -qs 'measuring at' log && break; sleep 0.1; done
+cat /proc/$tool/status > status; workload resident /mnt/ext4 > truth
+wait_for_file requests; rm requests; wait_for_file requests; sleep 2
+for word in prefault_writes ext4 generic_perform_write; do
+    grep --text --only-matching $word pushed | sort --unique >> found
+done
+kill -TERM $tool; wait $tool; code=$?; kill $collector; sysctl -qw kernel.perf_event_paranoid=3; exit $code
+",
+        |said, _| {
+            said.expect_code(0)?;
+            expect_parts(&said.file("status")?, &["Uid:\t1000\t", "CapEff:\t000000c400000000\n", "Seccomp:\t2\n"])?;
+            let requests = said.file("requests")?;
+            ensure!(requests.lines().all(|line| line == "/v1/metrics application/x-protobuf"), "{requests}");
+            let found = said.file("found")?;
+            ensure!(found == "prefault_writes\next4\ngeneric_perform_write\n", "of what was pushed: {found}");
+            let log = said.file("log")?;
+            ensure!(log.lines().count() == 1, "expected one line of greeting, got\n{log}");
+            Ok(())
+        },
+    ),
     // As in a container made of nothing but the executable.
     case(
         "exporter alone in a root of its own",
