@@ -28,18 +28,25 @@ const QUEUED: i64 = -529;
 /// `stack` is a stack address of this call; `cookie` is the path's number and [`COOKIE_COPIES`].
 #[inline(always)]
 pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u64, cookie: u64) {
-    if !measures_task() {
-        return;
-    }
-    let Some(context) = context_of_entering() else { return };
+    let is_measured = measures_task();
+    let Some(context) = context_of_entering(is_measured) else { return };
     drop_stale_frames(ctx, context, stack);
     // SAFETY: the context belongs to this task, and only its own probes touch it.
     let depth = unsafe { (*context).depth };
     if depth as usize >= MAX_DEPTH {
-        lose(Loss::TooDeep, 1);
+        if is_measured {
+            lose(Loss::TooDeep, 1);
+        }
         return;
     }
     let frame = frame_at(context, depth);
+    if !is_measured {
+        // SAFETY: the frame is in this task's context.
+        unsafe { ignore(frame, stack, cookie as u32) };
+        // SAFETY: the context belongs to this task.
+        unsafe { (*context).depth = depth + 1 };
+        return;
+    }
     let copies = cookie & COOKIE_COPIES != 0;
     // A path that does not copy is around one that does, which a bad buffer may keep it from reaching (gfs2); direct I/O
     // goes through it too, and is a buffered write only if a copying path runs after all.
@@ -97,12 +104,14 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
 
 /// The context of a task that enters a path, unless its write is not to be counted.
 #[inline(always)]
-fn context_of_entering() -> Option<*mut TaskContext> {
+fn context_of_entering(is_measured: bool) -> Option<*mut TaskContext> {
     let window = windows::now();
     if window.is_open() {
         let context = CONTEXTS.get_or_create(current_task());
         if context.is_null() {
-            lose(Loss::NoContext, 1);
+            if is_measured {
+                lose(Loss::NoContext, 1);
+            }
             return None;
         }
         window.adopt(context);
@@ -115,6 +124,19 @@ fn context_of_entering() -> Option<*mut TaskContext> {
     let context = CONTEXTS.get(current_task());
     // SAFETY: the context belongs to this task.
     (!context.is_null() && window.is_of(context) && unsafe { (*context).depth } > 0).then_some(context)
+}
+
+/// Makes a frame of a write that is not measured. By it the other points know: judging the task again and again costs more.
+#[inline(always)]
+unsafe fn ignore(frame: *mut Frame, stack: u64, path: u32) {
+    // SAFETY: the caller passes a frame of its task's context.
+    unsafe {
+        clear(frame);
+        (*frame).stack = stack;
+        (*frame).inode = 0;
+        (*frame).path = path;
+        (*frame).flags = frame_flag::FILTERED;
+    }
 }
 
 /// Clears what a frame adds up. Volatile: the compiler would make a loop over bytes of it, of 160 instructions.

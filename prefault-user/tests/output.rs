@@ -33,6 +33,10 @@ fn eager_report() -> Report {
     }
 }
 
+fn limited_report() -> Report {
+    Report { limited: Some(snapshots::limited()), ..eager_report() }
+}
+
 fn report_of_all() -> Report {
     Report {
         kernel: "6.18.0-1-amd64".to_owned(),
@@ -61,6 +65,12 @@ fn idle_report() -> Report {
 #[test]
 fn the_report_of_one_eager_filesystem() {
     check("eager.txt", &report::report(&eager_report()));
+}
+
+#[test]
+fn the_report_of_a_measurement_with_a_limit() {
+    check("limited.txt", &report::report(&limited_report()));
+    check("limited.json", &json::document(&limited_report()).expect("serialisable"));
 }
 
 #[test]

@@ -137,9 +137,16 @@ impl Windows {
     /// What came of the limit so far.
     pub fn report(&self) -> Limited {
         let (cost, paced) = self.paced;
+        let cost_ns = self.cost_ns(cost - self.at_start);
+        let open = match self.state {
+            State::Open => self.opened.elapsed(),
+            State::Closing { open, .. } | State::Shut { open, .. } => open,
+        };
         Limited {
             limit: self.limit,
-            cost_share: self.cost_ns(cost - self.at_start) / self.limit.processors_ns(paced - self.begun),
+            cost_ns,
+            cost_share: cost_ns / self.limit.processors_ns(paced - self.begun),
+            open_ns: self.estimates.open_ns() + open.as_nanos() as u64,
             open_share: self.estimates.open_share(),
             windows: self.estimates.windows(),
             timed_one_in: self.pace.step().timed_one_in,

@@ -96,6 +96,12 @@ impl Estimates {
         self.windows
     }
 
+    /// Time in which what began was counted, in nanoseconds.
+    #[must_use]
+    pub fn open_ns(&self) -> u64 {
+        (self.exact_ns + self.open_ns) as u64
+    }
+
     /// Part of the time in which what began was counted; 1 before anything is known.
     #[must_use]
     pub fn open_share(&self) -> f64 {

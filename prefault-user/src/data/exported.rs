@@ -2,7 +2,7 @@
 //!
 //! Plain data; `series` makes the filesystems of it, commands the rest.
 
-use super::{EventRecord, FilesystemInterval, Floor, LossReport, OwnCost, Timing};
+use super::{EventRecord, FilesystemInterval, Floor, Limited, LossReport, OwnCost, Timing};
 
 /// Everything an exporter shows at one moment.
 #[derive(Clone, Debug)]
@@ -27,10 +27,23 @@ pub struct Exported {
     pub loss: LossReport,
     /// What measuring took, if that is measured.
     pub own_cost: Option<OwnCost>,
+    /// What came of a limit to the cost, if there is one.
+    pub limited: Option<Limited>,
     /// Call sites by operation and mechanism.
     pub sites: Vec<SiteCount>,
     /// What the process itself takes, if it can be read.
     pub process: Option<ProcessUse>,
+}
+
+impl Exported {
+    /// One in how many writes is timed; `None` if none is.
+    #[must_use]
+    pub fn timed_one_in(&self) -> Option<u32> {
+        match &self.limited {
+            Some(limited) if self.timing == Timing::All => Some(limited.timed_one_in),
+            _ => self.timing.one_in(),
+        }
+    }
 }
 
 /// Totals of the filesystems that have the same labels.

@@ -32,8 +32,12 @@ impl Limit {
 pub struct Limited {
     /// The limit.
     pub limit: Limit,
-    /// What measuring took, as a share of the time of all processors, with getting in and out of the programs.
+    /// Processor time that measuring took, with getting in and out of the programs, in nanoseconds.
+    pub cost_ns: f64,
+    /// The same as a share of the time of all processors.
     pub cost_share: f64,
+    /// Time in which what began was counted, in nanoseconds.
+    pub open_ns: u64,
     /// Part of the time in which what began was counted.
     pub open_share: f64,
     /// Windows in which that was a part of the time.

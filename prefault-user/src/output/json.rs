@@ -53,7 +53,9 @@ struct OwnCostOf {
 struct LimitOf<'a> {
     percent: f64,
     processors: u32,
+    cost_ns: u64,
     cost_share: f64,
+    open_ns: u64,
     open_share: f64,
     windows: u64,
     timed_one_in: u32,
@@ -198,11 +200,14 @@ impl<'a> From<&'a Report> for Document<'a> {
 
 impl<'a> From<&'a Limited> for LimitOf<'a> {
     fn from(limited: &'a Limited) -> Self {
-        let Limited { limit, cost_share, open_share, windows, timed_one_in, given_up, estimates } = limited;
+        let Limited { limit, cost_ns, cost_share, open_ns, open_share, windows, timed_one_in, given_up, estimates } =
+            limited;
         Self {
             percent: limit.percent,
             processors: limit.n_processors,
+            cost_ns: *cost_ns as u64,
             cost_share: *cost_share,
+            open_ns: *open_ns,
             open_share: *open_share,
             windows: *windows,
             timed_one_in: *timed_one_in,

@@ -49,7 +49,7 @@ fn estimates(of: &FilesystemEstimates) -> String {
     let number = |estimate: Estimate| with_error(estimate, &units::count(estimate.total.round() as u64));
     let identity = &of.identity;
     format!(
-        "  {} on {}: {} writes of {}, {} prefaults, {} of them needed, {} copies, {} of them short\n",
+        "  {} on {}: {} writes of {}\n    {} prefaults, {} of them needed; {} copies, {} of them short\n",
         units::printable(&identity.fstype),
         units::printable(&identity.device),
         number(writes),

@@ -28,7 +28,8 @@ impl Session {
             WindowState::Closing => window::CLOSING,
             WindowState::Shut => window::SHUT,
         };
-        self.word(map::WINDOW)?.set(0, number * (window::STATES + 1) | state, 0).context("failed to change the window")
+        let value = number.wrapping_mul(window::STATES + 1) | state;
+        self.word(map::WINDOW)?.set(0, value, 0).context("failed to change the window")
     }
 
     /// Times one write in `n` from now on; for sessions with a limit.

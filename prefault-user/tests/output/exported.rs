@@ -2,7 +2,7 @@
 
 use prefault_user::data::{Exported, Filesystem, Floor, Labels, ProcessUse, SeriesTable, SiteCount, Snapshot, Timing};
 
-use super::snapshots::PATH_NAMES;
+use super::snapshots::{PATH_NAMES, limited};
 
 /// Measuring began 40 minutes before; each filesystem is mounted at `mount_point`, if that is shown.
 pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
@@ -29,6 +29,7 @@ pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
         exemplars: Vec::new(),
         loss: totals.interval.loss,
         own_cost: totals.interval.own_cost,
+        limited: mount_point.is_none().then(limited),
         sites: vec![
             site("prefault", "none", 1),
             site("copy", "none", 0),

@@ -2,8 +2,8 @@
 
 use prefault_ebpf::{Event, EventKind, Latency, Ledger, Loss, N_LOSSES, PathLedger, bucket_of};
 use prefault_user::data::{
-    EventRecord, Filesystem, FilesystemCounters, Floor, OwnCost, PathCounters, Points, SiteReport, Snapshot,
-    add_ledger, add_path_ledger, zero_ledger,
+    Estimate, EventRecord, Filesystem, FilesystemCounters, FilesystemEstimates, Floor, Limit, Limited, OwnCost,
+    PathCounters, Points, SiteReport, Snapshot, add_ledger, add_path_ledger, zero_ledger,
 };
 
 /// Functions of the paths, by number.
@@ -259,4 +259,31 @@ pub fn events() -> Vec<EventRecord> {
     let records =
         [EventRecord::new(&short, Some(&tmpfs), &PATH_NAMES), EventRecord::new(&failed, Some(&xfs), &PATH_NAMES)];
     records.into_iter().map(|record| record.expect("known kind")).collect()
+}
+
+/// One percent of two processors, which a tenth of the time was counted for.
+pub fn limited() -> Limited {
+    let estimate = |total: f64, error: Option<f64>| Estimate { total, standard_error: error };
+    let identity = Filesystem { fstype: "ext4".into(), device: "sda1".into(), major: 8, minor: 1 };
+    Limited {
+        limit: Limit { percent: 1.0, n_processors: 2 },
+        cost_ns: 45e9,
+        cost_share: 0.0094,
+        open_ns: 240_000_000_000,
+        open_share: 0.1,
+        windows: 2400,
+        timed_one_in: 1,
+        given_up: 1,
+        estimates: vec![FilesystemEstimates {
+            identity,
+            estimates: [
+                estimate(1_234_567.8, Some(12_345.6)),
+                estimate(5_056_789_012.3, Some(60_000_000.0)),
+                estimate(1_234_567.8, Some(12_345.6)),
+                estimate(250.0, Some(50.0)),
+                estimate(1_234_817.8, None),
+                estimate(0.0, Some(0.0)),
+            ],
+        }],
+    }
 }

@@ -80,6 +80,7 @@ impl State {
             exemplars: self.exemplars(tended),
             loss: totals.interval.loss,
             own_cost: totals.interval.own_cost,
+            limited: tended.limited(),
             sites: tended.sites(),
             process: process_use(),
         });

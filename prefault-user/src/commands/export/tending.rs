@@ -14,7 +14,7 @@ use tokio::{runtime::Runtime, sync::oneshot, time::sleep};
 use super::complaints::Complaints;
 use crate::{
     commands::live::Live,
-    data::{EventRecord, Floor, SiteCount, Snapshot},
+    data::{EventRecord, Floor, Limited, SiteCount, Snapshot},
     probe::{plan::Plan, session::Counters},
     sites::Operation,
 };
@@ -42,6 +42,7 @@ struct Known {
     path_names: Vec<String>,
     sites: Vec<SiteCount>,
     events_unread: u64,
+    limited: Option<Limited>,
     /// The latest of each kind on each filesystem.
     events: Vec<EventRecord>,
     tended: Instant,
@@ -57,6 +58,7 @@ impl Tended {
             path_names: live.path_names().to_vec(),
             sites: sites(live.plan()),
             events_unread: 0,
+            limited: live.limited(),
             events: Vec::new(),
             tended: Instant::now(),
         };
@@ -101,6 +103,11 @@ impl Tended {
         lock(&self.known).events.clone()
     }
 
+    /// What came of a limit to the cost, if there is one.
+    pub fn limited(&self) -> Option<Limited> {
+        lock(&self.known).limited.clone()
+    }
+
     /// For how long the session has not been tended.
     pub fn idle(&self) -> Duration {
         lock(&self.known).tended.elapsed()
@@ -136,6 +143,7 @@ async fn tend(mut live: Live, known: &Mutex<Known>) {
         tended.unwrap_or_default().into_iter().for_each(|event| keep(&mut known.events, event));
         known.tended = Instant::now();
         known.events_unread = live.events_unread();
+        known.limited = live.limited();
         if live.plan_has_changed() {
             known.path_names = live.path_names().to_vec();
             known.sites = sites(live.plan());

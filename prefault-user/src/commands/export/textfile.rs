@@ -87,6 +87,7 @@ mod tests {
             exemplars: Vec::new(),
             loss: LossReport::default(),
             own_cost: None,
+            limited: None,
             sites: Vec::new(),
             process: None,
         })

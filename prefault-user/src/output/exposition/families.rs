@@ -1,4 +1,4 @@
-//! The metrics: one table of names, types and labels, and how each is read out of what is exported.
+//! What a metric is, and how its samples are read out of what is exported.
 
 use std::fmt;
 
@@ -40,8 +40,8 @@ pub enum Value<'a> {
 pub struct Family {
     /// Name of its samples, but for the suffixes of histograms.
     pub name: &'static str,
-    help: &'static str,
-    values: Values,
+    pub(super) help: &'static str,
+    pub(super) values: Values,
 }
 
 /// What a family is, for documentation and tests.
@@ -57,10 +57,10 @@ pub enum Kind {
     Info,
 }
 
-type Count = fn(&FilesystemInterval) -> u64;
+pub(super) type Count = fn(&FilesystemInterval) -> u64;
 
 /// How the samples of a family are read.
-enum Values {
+pub(super) enum Values {
     /// One counter per filesystem.
     Filesystem(Count),
     /// Several counters per filesystem, told apart by the label `kind`.
@@ -86,141 +86,6 @@ enum Values {
     /// One label that says something of the whole.
     Info(&'static str, fn(&Exported) -> &str),
 }
-
-const fn family(name: &'static str, help: &'static str, values: Values) -> Family {
-    Family { name, help, values }
-}
-
-/// Every metric, in the order of the exposition.
-pub static FAMILIES: [Family; 35] = [
-    family("prefault_up", "1: measuring is on.", Values::Gauge(|_| Some(1.0))),
-    family("prefault_build_info", "Version of prefault.", Values::Info("version", |_| env!("CARGO_PKG_VERSION"))),
-    family("prefault_kernel_info", "Release of the kernel.", Values::Info("release", |exported| &exported.kernel)),
-    family("prefault_writes_total", "Writes that returned.", Values::Filesystem(|of| of.write.calls)),
-    family("prefault_write_bytes_total", "Bytes written.", Values::Filesystem(|of| of.write.bytes)),
-    family("prefault_writes_failed_total", "Writes that returned an error.", Values::Filesystem(|of| of.write.errors)),
-    family(
-        "prefault_writes_kernel_memory_total",
-        "Writes from kernel memory, which have no latency.",
-        Values::Filesystem(|of| of.write.kernel_calls),
-    ),
-    family(
-        "prefault_write_duration_seconds",
-        "Latencies of writes from user memory.",
-        Values::Latency(|of| &of.write.latency),
-    ),
-    family("prefault_prefaults_total", "Prefaults that returned.", Values::Filesystem(|of| of.prefault.calls)),
-    family(
-        "prefault_prefault_bytes_total",
-        "Bytes asked to be faulted in.",
-        Values::Filesystem(|of| of.prefault.bytes),
-    ),
-    family(
-        "prefault_prefaults_needed_total",
-        "Prefaults that took page faults, major if one of them was.",
-        Values::Kinds(&[("minor", |of| of.prefault.needed_minor), ("major", |of| of.prefault.needed_major)]),
-    ),
-    family(
-        "prefault_prefaults_failed_total",
-        "Prefaults that left bytes unfaulted, wholly if all of them.",
-        Values::Kinds(&[("wholly", |of| of.prefault.failed_wholly), ("partly", |of| of.prefault.failed_partly)]),
-    ),
-    family(
-        "prefault_prefault_page_faults_total",
-        "Page faults taken inside prefaults.",
-        Values::Kinds(&[("minor", |of| of.prefault.minor_faults), ("major", |of| of.prefault.major_faults)]),
-    ),
-    family(
-        "prefault_prefaults_kernel_memory_total",
-        "Prefaults of kernel memory, which return at once and have no latency.",
-        Values::Filesystem(|of| of.prefault.kernel_calls),
-    ),
-    family(
-        "prefault_prefault_duration_seconds",
-        "Latencies of prefaults of user memory.",
-        Values::Latency(|of| &of.prefault.latency),
-    ),
-    family("prefault_copies_total", "Atomic copies that returned.", Values::Filesystem(|of| of.copy.calls)),
-    family(
-        "prefault_copy_bytes_asked_total",
-        "Bytes that atomic copies were asked to copy.",
-        Values::Filesystem(|of| of.copy.bytes_asked),
-    ),
-    family(
-        "prefault_copy_bytes_total",
-        "Bytes that atomic copies copied.",
-        Values::Filesystem(|of| of.copy.bytes_copied),
-    ),
-    family(
-        "prefault_copies_short_total",
-        "Atomic copies that copied nothing (zero) or not all (partial) of what was asked.",
-        Values::Kinds(&[("zero", |of| of.copy.zero), ("partial", |of| of.copy.partial)]),
-    ),
-    family(
-        "prefault_copies_kernel_memory_total",
-        "Atomic copies from kernel memory, which have no latency.",
-        Values::Filesystem(|of| of.copy.kernel_calls),
-    ),
-    family(
-        "prefault_copy_duration_seconds",
-        "Latencies of atomic copies from user memory.",
-        Values::Latency(|of| &of.copy.latency),
-    ),
-    family(
-        "prefault_path_calls_total",
-        "Calls of a write path that returned, nested ones included.",
-        Values::PathCounter(|path| path.calls),
-    ),
-    family(
-        "prefault_path_not_returned",
-        "Calls of a write path that have not returned: in flight, or their return was lost.",
-        Values::PathGauge(PathStats::not_returned),
-    ),
-    family("prefault_path_info", "When a write path prefaults, as seen in its calls.", Values::PathMode),
-    family("prefault_sites", "Call sites by what measures them; none: found, and not measured.", Values::Sites),
-    family("prefault_loss_total", "What was missed, by cause.", Values::Loss),
-    family(
-        "prefault_own_runs_total",
-        "Runs of prefault's own BPF programs.",
-        Values::Counter(|exported| exported.own_cost.map(|cost| cost.runs as f64)),
-    ),
-    family(
-        "prefault_own_run_seconds_total",
-        "Time in prefault's own BPF programs.",
-        Values::Counter(|exported| exported.own_cost.map(|cost| seconds(cost.run_ns))),
-    ),
-    family(
-        "prefault_sampling_ratio",
-        "Share of writes that are timed, with their prefaults and copies; all are counted.",
-        Values::Gauge(|exported| Some(exported.timing.one_in().map_or(0.0, |n| f64::from(n).recip()))),
-    ),
-    family("prefault_floor_seconds", "What the points add to each prefault and copy latency.", Values::Floor),
-    family(
-        "prefault_series_over_limit",
-        "Filesystems beyond the limit, counted under other.",
-        Values::Gauge(|exported| Some(exported.n_over_limit as f64)),
-    ),
-    family(
-        "prefault_uptime_seconds",
-        "Time since measuring began.",
-        Values::Gauge(|exported| Some(seconds(exported.uptime_ns))),
-    ),
-    family(
-        "process_resident_memory_bytes",
-        "Resident memory size in bytes.",
-        Values::Gauge(|exported| exported.process.map(|process| process.resident_bytes as f64)),
-    ),
-    family(
-        "process_cpu_seconds_total",
-        "Total user and system CPU time spent in seconds.",
-        Values::Counter(|exported| exported.process.map(|process| process.cpu_seconds)),
-    ),
-    family(
-        "process_start_time_seconds",
-        "Start time of the process since unix epoch in seconds.",
-        Values::Gauge(|exported| exported.process.map(|process| process.start_seconds)),
-    ),
-];
 
 impl Family {
     /// What it is.

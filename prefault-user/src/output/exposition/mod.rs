@@ -3,6 +3,7 @@
 //! Names, types and labels are those of METRICS.md. Data in, bytes out: who asked for which format is decided elsewhere.
 
 mod buckets;
+mod catalogue;
 mod exemplars;
 mod families;
 mod labels;
@@ -18,7 +19,8 @@ use prometheus_client::{
 };
 
 pub use self::buckets::{Buckets, seconds};
-pub use self::families::{FAMILIES, Family, Kind, Sample, Value};
+pub use self::catalogue::FAMILIES;
+pub use self::families::{Family, Kind, Sample, Value};
 use crate::data::Exported;
 
 /// Content type of [`openmetrics`].
