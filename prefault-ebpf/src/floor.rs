@@ -10,6 +10,7 @@ use crate::{
     clock,
     maps::{FLOOR, config},
     tasks::{CONTEXTS, current_task},
+    windows,
 };
 
 /// The first of two points.
@@ -25,9 +26,13 @@ pub fn begin() {
     }
 }
 
-/// The second of two points; `pair` is their number.
+/// The second of two points; `pair` is their number. `result` means nothing: taking it along is what the end of an operation does
+/// before it reads the clock, as is looking whether a window is open.
 #[inline(always)]
-pub fn end(pair: u32) {
+pub fn end(pair: u32, result: u64) {
+    if windows::now().is_shut() {
+        return;
+    }
     let early = clock::early();
     let context = CONTEXTS.get(current_task());
     if context.is_null() {
@@ -43,6 +48,7 @@ pub fn end(pair: u32) {
     // SAFETY: the samples are a live map value; only the one task that userspace measures the floor with is here.
     unsafe {
         (*context).start_ns = 0;
+        (*context).asked = result;
         let taken = (*samples).taken;
         if taken < FLOOR_SAMPLES as u64 {
             let ns = (&raw mut (*samples).ns).cast::<u64>();

@@ -141,14 +141,14 @@ fn floor_begin(_ctx: ProbeContext) -> u32 {
 }
 
 #[kprobe]
-fn floor_end(_ctx: ProbeContext) -> u32 {
-    floor::end(0);
+fn floor_end(ctx: ProbeContext) -> u32 {
+    floor::end(0, result_of(ctx.regs));
     0
 }
 
 #[kprobe]
-fn floor_end_of_traps(_ctx: ProbeContext) -> u32 {
-    floor::end(1);
+fn floor_end_of_traps(ctx: ProbeContext) -> u32 {
+    floor::end(1, result_of(ctx.regs));
     0
 }
 

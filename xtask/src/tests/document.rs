@@ -11,6 +11,8 @@ use serde::Deserialize;
 pub struct Document {
     /// The kernel's release.
     pub kernel: String,
+    /// What the points add to latencies.
+    pub floor: Option<Floor>,
     /// How many writes there are to one that is timed.
     pub timed_one_in: Option<u32>,
     /// What was counted, by filesystem.
@@ -21,6 +23,13 @@ pub struct Document {
     pub limit: Option<Limit>,
     /// The last short copies and failed prefaults.
     pub events: Vec<Event>,
+}
+
+/// What the points add to latencies.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Floor {
+    pub jump_ns: Option<u64>,
 }
 
 /// What came of a limit to the cost.
@@ -95,6 +104,7 @@ pub struct Prefault {
     pub minor_faults: u64,
     pub major_faults: u64,
     pub kernel_calls: u64,
+    pub sum_ns: u64,
     pub buckets: Vec<Bucket>,
 }
 
@@ -106,6 +116,7 @@ pub struct Copies {
     pub zero: u64,
     pub partial: u64,
     pub kernel_calls: u64,
+    pub sum_ns: u64,
     pub buckets: Vec<Bucket>,
 }
 

@@ -3,6 +3,7 @@
 
 pub mod cases;
 pub mod confinement;
+mod counted;
 #[cfg(test)]
 mod deployment;
 pub mod document;
@@ -166,6 +167,7 @@ fn guests_of(series: &str, update_golden: bool, report: &Report) -> Result<Vec<G
             guests.push(Guest { machine, name, filesystems, steps, companion: None });
         }
     }
+    guests.extend(counted::guest(series, report)?);
     guests.extend(export::guest(series, context.kernel.version, report)?);
     Ok(guests)
 }
