@@ -22,9 +22,10 @@ use crate::{
     data::{EventRecord, Filesystem, Floor, Limit, Limited, SiteReport, Snapshot},
     phases::Phases,
     probe::{
+        counters::Counters,
         filters::Filters,
         plan::{Plan, Wish},
-        session::{Counters, Options, Session},
+        session::{Options, Session},
     },
 };
 
