@@ -28,7 +28,9 @@ impl Session {
             WindowState::Closing => window::CLOSING,
             WindowState::Shut => window::SHUT,
         };
-        self.word(map::WINDOW)?.set(0, (number * (window::STATES + 1)) | state, 0).context("failed to change the window")
+        self.word(map::WINDOW)?
+            .set(0, (number * (window::STATES + 1)) | state, 0)
+            .context("failed to change the window")
     }
 
     /// Times one write in `n` from now on; for sessions with a limit.
