@@ -2,6 +2,8 @@
 
 mod attach;
 mod attaching;
+mod batch;
+pub mod counters;
 pub mod environment;
 pub mod filters;
 mod floor;

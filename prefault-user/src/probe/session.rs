@@ -2,31 +2,29 @@
 //!
 //! What it attached ends with it: every attachment is a descriptor of this process.
 
-use std::{fs, os::fd::OwnedFd, process, sync::Arc};
+use std::{fs, process, sync::Arc};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{HashMap, MapData, RingBuf},
 };
 use aya_log::EbpfLogger;
-use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, N_LOSSES, OTHER_SLOT, map, timing};
+use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, map, timing};
 
 use super::{
     attaching::{Attaching, detach},
+    counters::Counters,
     filters::Filters,
     floor, made,
     object::{Object, object},
     plan::{Plan, Wish},
-    pods::{PodConfig, PodLedger, PodLosses, PodPathLedger, PodSlotInfo},
+    pods::PodConfig,
     points::Place,
     stats::{self, Programs},
 };
 use crate::{
-    data::{
-        Filesystem, FilesystemCounters, Floor, OwnCost, PathCounters, SiteReport, Snapshot, Timing, add_ledger,
-        add_path_ledger, zero_ledger,
-    },
+    data::{Floor, SiteReport, Snapshot, Timing},
     phases::Phases,
     sites::Operation,
 };
@@ -83,17 +81,6 @@ pub struct Session {
     floor: Option<Floor>,
 }
 
-/// What a session has counted. It can be read while the session attaches and detaches, which takes the kernel long.
-pub struct Counters {
-    programs: Programs,
-    ledgers: PerCpuArray<MapData, PodLedger>,
-    path_ledgers: PerCpuArray<MapData, PodPathLedger>,
-    losses: PerCpuArray<MapData, PodLosses>,
-    slot_info: HashMap<MapData, u32, PodSlotInfo>,
-    /// Keeps the kernel measuring the runs of our programs.
-    runs_measured: Option<OwnedFd>,
-}
-
 impl Session {
     /// Loads and attaches `plan`. Points that the kernel refuses are marked so in [`Session::plan`].
     ///
@@ -106,15 +93,9 @@ impl Session {
         options.filters.fill(&mut bpf)?;
         let runs_measured = options.own_cost.then(stats::measure_runs).transpose();
         let programs = Programs::default();
-        let counters = Counters {
-            programs: programs.clone(),
-            ledgers: PerCpuArray::try_from(take(&mut bpf, map::LEDGERS)?)?,
-            path_ledgers: PerCpuArray::try_from(take(&mut bpf, map::PATH_LEDGERS)?)?,
-            losses: PerCpuArray::try_from(take(&mut bpf, map::LOSSES)?)?,
-            slot_info: HashMap::try_from(take(&mut bpf, map::SLOT_INFO)?)?,
-            runs_measured: runs_measured
-                .context("failed to measure the runs of BPF programs, as --own-cost asks (Linux 5.8)")?,
-        };
+        let runs_measured =
+            runs_measured.context("failed to measure the runs of BPF programs, as --own-cost asks (Linux 5.8)")?;
+        let counters = Counters::take(&mut bpf, options.slots, programs.clone(), runs_measured)?;
         let attaching = Attaching::new(bpf, object.is_basic, btf, programs)?;
         let mut session = Self { plan, attaching, counters: Arc::new(counters), floor: None };
         if let Timing::OneIn(n) = options.timing {
@@ -258,64 +239,6 @@ impl Session {
     }
 }
 
-impl Counters {
-    /// Reads all counters, of write paths those of the first `n_paths` of the plan. `events_unread` is what the caller
-    /// could not take in.
-    ///
-    /// # Errors
-    /// If a map cannot be read.
-    pub fn snapshot(&self, n_paths: usize, events_unread: u64) -> Result<Snapshot> {
-        let mut filesystems = Vec::new();
-        for (slot, identity) in self.filesystems()? {
-            filesystems.push(self.of_filesystem(slot, identity, n_paths)?);
-        }
-        let mut losses = [0; N_LOSSES];
-        for PodLosses(part) in self.losses.get(&0, 0).context("failed to read the loss counters")?.iter() {
-            losses.iter_mut().zip(part).for_each(|(sum, n)| *sum += n);
-        }
-        let programs = self.programs.stats();
-        let missed_runs = programs.iter().map(|program| program.missed_runs).sum();
-        let own_cost = programs.iter().fold(OwnCost::default(), |sum, program| sum + program.own_cost);
-        let own_cost = self.runs_measured.is_some().then_some(own_cost);
-        Ok(Snapshot { at_ns: monotonic_ns(), filesystems, losses, missed_runs, events_unread, own_cost })
-    }
-
-    /// What each slot in use stands for, and the one that takes the rest; by slot.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
-    pub fn filesystems(&self) -> Result<Vec<(u32, Filesystem)>> {
-        let mut filesystems = vec![(OTHER_SLOT, Filesystem::other())];
-        for entry in self.slot_info.iter() {
-            let (slot, PodSlotInfo(info)) = entry.context("failed to read the filesystem slots")?;
-            let mut identity = Filesystem::from_slot_info(&info, None);
-            if identity.fstype == "bdev" {
-                identity = Filesystem::from_slot_info(&info, block_device_name(info.key.dev).as_deref());
-            }
-            filesystems.push((slot, identity));
-        }
-        filesystems.sort_by_key(|&(slot, _)| (slot == OTHER_SLOT, slot));
-        Ok(filesystems)
-    }
-
-    fn of_filesystem(&self, slot: u32, identity: Filesystem, n_paths: usize) -> Result<FilesystemCounters> {
-        let mut ledger = zero_ledger();
-        for PodLedger(part) in self.ledgers.get(&slot, 0).context("failed to read a ledger")?.iter() {
-            add_ledger(&mut ledger, part);
-        }
-        let mut paths = Vec::new();
-        for path in 0..n_paths.min(MAX_PATHS as usize) as u32 {
-            let mut sum = PathCounters { path, ledger: Default::default() };
-            let parts = self.path_ledgers.get(&(slot * MAX_PATHS + path), 0).context("failed to read a path ledger")?;
-            parts.iter().for_each(|PodPathLedger(part)| add_path_ledger(&mut sum.ledger, part));
-            if sum.ledger.entered != 0 {
-                paths.push(sum);
-            }
-        }
-        Ok(FilesystemCounters { slot, identity, ledger, paths })
-    }
-}
-
 /// What loading takes and nothing is known of the kernel's functions for.
 pub struct Groundwork {
     object: Object,
@@ -381,7 +304,7 @@ pub(super) fn timed_below(n: u32) -> u32 {
     ((1_u64 << 32) / u64::from(n.max(2))) as u32
 }
 
-fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
+pub(super) fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
     bpf.take_map(name).ok_or_else(|| anyhow!("the BPF object has no map {name} (left)"))
 }
 
@@ -396,18 +319,4 @@ fn raise_memlock_limit() {
     let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the structure lives through the call. Where it matters and fails, creating the maps says so.
     let _unused = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
-}
-
-/// Name of the block device with this kernel device number, `None` if there is none (any more).
-fn block_device_name(dev: u32) -> Option<String> {
-    let uevent = fs::read_to_string(format!("/sys/dev/block/{}:{}/uevent", dev >> 20, dev & 0xf_ffff)).ok()?;
-    uevent.lines().find_map(|line| line.strip_prefix("DEVNAME=")).map(str::to_owned)
-}
-
-/// CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns.
-pub fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure lives through the call, which cannot fail for this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

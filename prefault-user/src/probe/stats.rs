@@ -1,7 +1,7 @@
 //! What the kernel knows of our programs: runs, their time, and runs that it skipped.
 
 use std::{
-    fs, io,
+    io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -10,7 +10,26 @@ use super::attach::owned;
 use crate::data::OwnCost;
 
 /// `enum bpf_cmd` (include/uapi/linux/bpf.h).
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_ENABLE_STATS: libc::c_long = 32;
+
+/// `struct bpf_prog_info` as far as it matters here. Of what stands before, all zero, nothing is asked for.
+#[repr(C)]
+#[derive(Default)]
+struct ProgramInfo {
+    before: [u64; 24],
+    run_time_ns: u64,
+    run_cnt: u64,
+    recursion_misses: u64,
+}
+
+/// `bpf_attr.info`.
+#[repr(C)]
+struct InfoAttr {
+    fd: u32,
+    size: u32,
+    info: u64,
+}
 
 /// Descriptors of all programs that were loaded, to which more come while others look at them.
 #[derive(Clone, Debug, Default)]
@@ -53,15 +72,14 @@ pub fn measure_runs() -> io::Result<OwnedFd> {
 }
 
 fn program_stats(program: BorrowedFd<'_>) -> ProgramStats {
-    parse(&fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd())).unwrap_or_default())
-}
-
-fn parse(info: &str) -> ProgramStats {
-    let number = |key| number(info, key).unwrap_or(0);
-    ProgramStats {
-        own_cost: OwnCost { runs: number("run_cnt:"), run_ns: number("run_time_ns:") },
-        missed_runs: number("recursion_misses:"),
-    }
+    let mut info = ProgramInfo::default();
+    let size = size_of::<ProgramInfo>() as u32;
+    let attr = InfoAttr { fd: program.as_raw_fd() as u32, size, info: &raw mut info as u64 };
+    // SAFETY: the attribute and what it points to live through the call and have the sizes that are passed. It cannot fail for
+    // a program that is loaded.
+    unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const attr, size_of::<InfoAttr>()) };
+    let ProgramInfo { before: _, run_time_ns, run_cnt, recursion_misses } = info;
+    ProgramStats { own_cost: OwnCost { runs: run_cnt, run_ns: run_time_ns }, missed_runs: recursion_misses }
 }
 
 /// The number behind `key` in the text of a file below /proc/self/fdinfo.
@@ -75,9 +93,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_of_a_program_are_read_from_its_fdinfo() {
-        let info = "pos:\t0\nprog_type:\t2\nrun_time_ns:\t1200\nrun_cnt:\t3\nrecursion_misses:\t1\n";
-        assert_eq!(parse(info), ProgramStats { own_cost: OwnCost { runs: 3, run_ns: 1200 }, missed_runs: 1 });
-        assert_eq!(parse("prog_type:\t2\n"), ProgramStats::default());
+    fn a_number_is_found_behind_its_key() {
+        let info = "pos:\t0\nmap_id:\t2\nmemlock:\t1200\n";
+        assert_eq!((number(info, "memlock:"), number(info, "frozen:")), (Some(1200), None));
+    }
+
+    #[test]
+    fn numbers_stand_where_the_kernel_puts_them() {
+        let offsets = [
+            std::mem::offset_of!(ProgramInfo, run_time_ns),
+            std::mem::offset_of!(ProgramInfo, run_cnt),
+            std::mem::offset_of!(ProgramInfo, recursion_misses),
+        ];
+        assert_eq!(offsets, [192, 200, 208]);
     }
 }

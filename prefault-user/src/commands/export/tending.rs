@@ -15,7 +15,7 @@ use super::complaints::Complaints;
 use crate::{
     commands::live::Live,
     data::{EventRecord, Floor, Limited, SiteCount, Snapshot},
-    probe::{plan::Plan, session::Counters},
+    probe::{counters::Counters, plan::Plan},
     sites::Operation,
 };
 
