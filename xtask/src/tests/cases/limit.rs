@@ -1,8 +1,11 @@
 //! A limit to what measuring may cost: it is kept, and what is estimated from windows is what there was.
+//!
+//! On one processor: points come and go while they are hit, and on two emulated ones at once, QEMU 7.2 now and then executes a
+//! breakpoint that is no longer there, which ends the guest. It did so before with a static call of the kernel's own.
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Case, Kernels, plain};
+use super::{Boot, Case, Group, Kernels, plain};
 use crate::tests::{
     document::{Document, Limit},
     guest::Said,
@@ -19,23 +22,25 @@ const TOLERANCE: f64 = 1.15;
 const ERRORS: f64 = 4.0;
 
 pub const CASES: &[Case] = &[
-    plain(
-        "a load that swings is kept below a limit, and known by its windows",
-        Kernels::Spread,
-        200,
-        "prefault --json --max-overhead 2 -o counted.json -- sh -c '
+    Case {
+        name: "a load that swings is kept below a limit, and known by its windows",
+        kernels: Kernels::All,
+        boot: Boot::Counted,
+        group: Group::Core,
+        limit_seconds: 2000,
+        script: "prefault --json --max-overhead 2 -o counted.json -- sh -c '
 for round in 1 2 3 4 5 6 7 8 9 10 11 12; do
     pace --batches 100 /mnt/tmpfs > /dev/null
     echo 101 >> batches
     sleep 2
 done'\n",
-        |said, _| {
+        check: |said, _| {
             let limit = limit(said)?;
             ensure!(limit.windows >= 5, "{} windows", limit.windows);
             ensure!(limit.open_share < 0.9, "{} of the time was measured", limit.open_share);
             Ok(())
         },
-    ),
+    },
     plain(
         "a load that costs less than the limit is measured whole",
         Kernels::Reference,

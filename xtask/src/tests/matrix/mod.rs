@@ -258,11 +258,11 @@ mod tests {
                 "write": {"calls": 100, "bytes": 409_600, "errors": 0, "kernel_calls": 0, "buckets": [{"count": 100}]},
                 "prefault": {
                     "calls": 100, "needed_minor": 100, "needed_major": 0, "failed": 0, "failed_wholly": 0,
-                    "failed_partly": 0, "minor_faults": 100, "major_faults": 0, "kernel_calls": 0,
+                    "failed_partly": 0, "minor_faults": 100, "major_faults": 0, "kernel_calls": 0, "sum_ns": 0,
                     "buckets": [{"count": 60}, {"count": 40}],
                 },
                 "copy": {
-                    "calls": 200, "bytes_copied": 409_600, "zero": 100, "partial": 0, "kernel_calls": 0,
+                    "calls": 200, "bytes_copied": 409_600, "zero": 100, "partial": 0, "kernel_calls": 0, "sum_ns": 0,
                     "buckets": [{"count": 200}],
                 },
             }],
