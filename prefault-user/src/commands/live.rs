@@ -2,7 +2,7 @@
 //!
 //! Shared by every command that measures for a while; what is shown, and when, is theirs.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
@@ -13,7 +13,6 @@ use tokio::{
 };
 
 use super::{
-    announcements::Announcements,
     modules::{Changes, ModuleWatch},
     prepare,
     windows::Windows,
@@ -36,18 +35,11 @@ const EVENTS_AT_ONCE: usize = EVENT_RING_BYTES as usize / size_of::<Event>();
 /// How often the programs' messages are passed on.
 const LOG_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often modules are looked at, so that one that is loaded is probed well within a second, and events, where the kernel
-/// does not announce modules. Waking up is most of what this process costs while nothing happens.
+/// How often modules are looked at, so that one that is loaded is probed well within a second, and events.
 const MODULE_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How often they are where it does: a module that goes is announced before it has gone, and others replace one.
-const ANNOUNCED_MODULE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the kernel shows its modules.
 const MODULES: &str = "/sys/module";
-
-/// Where the kernel says how many events it has announced.
-const N_ANNOUNCED: &str = "/sys/kernel/uevent_seqnum";
 
 /// What a session is started with, as typed. `events`: short copies and failed prefaults come one by one too.
 pub fn options(args: &CountingArgs, filters: Filters, events: bool) -> Options {
@@ -69,8 +61,6 @@ pub struct Live {
     kernel: String,
     session: Session,
     modules: ModuleWatch,
-    /// Where the kernel says that modules come and go, if it does.
-    announcements: Option<Announcements>,
     /// How points in modules that come are made.
     wish: Wish,
     path_names: Vec<String>,
@@ -97,14 +87,7 @@ impl Live {
     pub fn begin(options: &Options) -> Result<Self> {
         prepare::check()?;
         // Before the facts are read: a module that comes in between is then found twice, not missed.
-        let modules = ModuleWatch::begin(Path::new(MODULES), Path::new(N_ANNOUNCED))
-            .with_context(|| format!("failed to read {MODULES}"))?;
-        let announcements = Announcements::listen();
-        if let Err(error) = &announcements {
-            log::info!("modules are looked for, because the kernel does not announce them: {error}");
-        }
-        let announcements = announcements.ok();
-        let module_interval = if announcements.is_some() { ANNOUNCED_MODULE_INTERVAL } else { MODULE_INTERVAL };
+        let modules = ModuleWatch::begin(Path::new(MODULES)).with_context(|| format!("failed to read {MODULES}"))?;
         let phases = Phases::begin();
         let (kernel, plan, groundwork) = prepare::plan_and_groundwork(options.wish, &phases)?;
         let mut session = Session::start(plan, groundwork, options, &phases).map_err(prepare::explain)?;
@@ -120,7 +103,6 @@ impl Live {
             windows,
             kernel,
             modules,
-            announcements,
             wish: options.wish,
             path_names: session.plan().path_names(),
             ring,
@@ -129,7 +111,7 @@ impl Live {
             filesystems: Vec::new(),
             logger,
             log_ticker: ticker(LOG_INTERVAL),
-            module_ticker: ticker(module_interval),
+            module_ticker: ticker(MODULE_INTERVAL),
             plan_has_changed: false,
             session,
         })
@@ -226,11 +208,6 @@ impl Live {
                 }
                 Ok(Vec::new())
             }
-            announced = of_module(self.announcements.as_ref()) => {
-                announced.context("failed to wait for announcements of modules")?;
-                self.follow_modules()?;
-                Ok(Vec::new())
-            }
             _ = self.module_ticker.tick() => {
                 self.follow_modules()?;
                 self.take_events()
@@ -301,14 +278,6 @@ impl Live {
 async fn due(windows: Option<&Windows>) {
     match windows {
         Some(windows) => tokio::time::sleep_until(windows.due().into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until a module is announced; for ever if none are.
-async fn of_module(announcements: Option<&Announcements>) -> io::Result<()> {
-    match announcements {
-        Some(announcements) => announcements.of_module().await,
         None => std::future::pending().await,
     }
 }

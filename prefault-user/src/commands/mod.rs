@@ -1,6 +1,5 @@
 //! Commands: the glue between what was typed and the modules that do it.
 
-mod announcements;
 pub mod describe;
 pub mod doctor;
 pub mod export;

@@ -17,7 +17,7 @@ use prefault_ebpf::{cookie_of_arguments, map, program};
 use super::{
     attach::{KprobePmu, Link, attach_event, attach_tracing},
     load::despite_signals,
-    opening::{Opened, Wanted, at_once},
+    opening::{Opened, Wanted, beside},
     plan::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline},
     points::{Place, SitePoints, cookie_of_path, points_of_floor, points_of_path, points_of_site},
     stats::Programs,
@@ -101,7 +101,7 @@ impl Attaching {
             self.load_all_tracing(plan)
         };
         let (opened, loaded) =
-            phases.measure("make kprobes", || at_once(jobs, open, || phases.measure("load programs", load)));
+            phases.measure("make kprobes", || beside(jobs, open, || phases.measure("load programs", load)));
         opened.into_iter().for_each(|(wanted, event)| self.opened.add(wanted, event));
         loaded
     }
@@ -175,13 +175,12 @@ impl Attaching {
 
     /// Detaches every point in `module`.
     pub(super) fn forget(&mut self, module: &str) {
-        let is_in_module = |point: &mut Point| point.module.as_deref() == Some(module);
-        detach(self.points.extract_if(.., is_in_module).map(|point| point.link).collect());
+        self.points.retain(|point| point.module.as_deref() != Some(module));
     }
 
     /// Takes away the kprobes of paths by number and of calls by address.
     pub(super) fn detach_kprobes(&mut self, paths: &[usize], calls: &[u64]) {
-        let is_meant = |point: &mut Point| {
+        let is_meant = |point: &Point| {
             point.link.address.is_some()
                 && match point.place {
                     Place::Entry(number) | Place::Return(number) => paths.contains(&number),
@@ -189,7 +188,7 @@ impl Attaching {
                     Place::Target(_) => false,
                 }
         };
-        detach(self.points.extract_if(.., is_meant).map(|point| point.link).collect());
+        self.points.retain(|point| !is_meant(point));
     }
 
     /// Where there are kprobes for `places`, in their order.
@@ -363,17 +362,6 @@ impl Attaching {
         }
         Ok(program)
     }
-}
-
-impl Drop for Attaching {
-    fn drop(&mut self) {
-        detach(self.points.drain(..).map(|point| point.link).collect());
-    }
-}
-
-/// Closes all of `links`, which takes the kernel several grace periods for each.
-pub(super) fn detach(links: Vec<Link>) {
-    at_once(links, drop, || ());
 }
 
 /// Without its path a site's operations have no context.

@@ -13,7 +13,7 @@ use aya_log::EbpfLogger;
 use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, map, timing};
 
 use super::{
-    attaching::{Attaching, detach},
+    attaching::Attaching,
     counters::Counters,
     filters::Filters,
     floor, made,
@@ -114,7 +114,7 @@ impl Session {
             let measure = || floor::measure(session.attaching.bpf(), &session.plan.floor);
             session.floor = Some(phases.measure("measure the floor", measure)?);
         }
-        phases.measure("detach the floor", || detach(floor_points));
+        phases.measure("detach the floor", || drop(floor_points));
         return_memory();
         for operation in [Operation::Prefault, Operation::Copy] {
             if !session.plan.measures(operation) {
