@@ -174,7 +174,8 @@ impl Holder {
         // SAFETY: what is stored for a task belongs to it.
         unsafe {
             let own = &raw mut (*stored).context;
-            if is_in_use(own) && (*own).depth > 0 {
+            // Being used is a matter of places: what is stored is nobody else's.
+            if (*own).depth > 0 && windows::now().is_of(own) {
                 return own;
             }
             let processor = processor();

@@ -95,10 +95,7 @@ impl Live {
         // SAFETY: the ring's descriptor stays the same and open for as long as the ring lives.
         let ring = unsafe { AsyncFd::register(session.take_events()?) }.context("failed to wait for events")?;
         let logger = if options.verbose { session.logger()? } else { None };
-        let windows = match options.limit_percent {
-            Some(percent) => Some(Windows::begin(limit(percent), &session, session.snapshot(0)?)),
-            None => None,
-        };
+        let windows = options.limit_percent.map(|percent| Windows::begin(limit(percent), &session)).transpose()?;
         Ok(Self {
             windows,
             kernel,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::{
-    data::{Estimates, Limit, Limited, OwnCost, Pace, Snapshot, Spent, Step},
+    data::{Estimates, Limit, Limited, OwnCost, Pace, PathCounters, Snapshot, Spent, Step},
     probe::{session::Session, windows::WindowState},
 };
 
@@ -71,12 +71,16 @@ enum State {
 }
 
 impl Windows {
-    /// Begins with everything measured. `at_begin` is what was counted so far.
-    pub fn begin(limit: Limit, session: &Session, at_begin: Snapshot) -> Self {
+    /// Begins with everything measured.
+    ///
+    /// # Errors
+    /// If maps cannot be read.
+    pub fn begin(limit: Limit, session: &Session) -> Result<Self> {
+        let at_begin = session.snapshot(0)?;
         let now = Instant::now();
         let floor = session.floor().unwrap_or_default();
         let at_start = at_begin.own_cost.unwrap_or_default();
-        Self {
+        Ok(Self {
             limit,
             per_run_ns: floor.jump_ns.or(floor.trap_ns).unwrap_or(0),
             pace: Pace::new(limit.processors()),
@@ -92,7 +96,7 @@ impl Windows {
             changing: Duration::ZERO,
             given_up: 0,
             begun: now,
-        }
+        })
     }
 
     /// When there is something to do.
@@ -160,6 +164,11 @@ impl Windows {
         (runs.run_ns + runs.runs * self.per_run_ns) as f64
     }
 
+    /// The same since the window was opened, of which `now` is the end.
+    fn open_cost_ns(&self, now: &Snapshot) -> f64 {
+        self.cost_ns(now.own_cost.unwrap_or_default() - self.at_begin.own_cost.unwrap_or_default())
+    }
+
     /// Looks at a window that has been open for as long as was meant.
     fn look(&mut self, session: &mut Session) -> Result<()> {
         self.is_whole = self.pace.step().open_share >= 1.0;
@@ -196,8 +205,7 @@ impl Windows {
         session.set_window(self.number, WindowState::Shut)?;
         let at_end = session.snapshot(0)?;
         self.given_up = self.given_up.max(self::not_returned(&at_end));
-        let cost = self.cost_ns(at_end.own_cost.unwrap_or_default() - self.at_begin.own_cost.unwrap_or_default())
-            / open.as_nanos() as f64;
+        let cost = self.open_cost_ns(&at_end) / open.as_nanos() as f64;
         let step = self.set_pace(session, &at_end, open)?;
         // What was open throughout stands for itself, and the gap behind it for what comes.
         let gap = gap(self.next_window(step), step);
@@ -221,7 +229,7 @@ impl Windows {
     fn open(&mut self, session: &mut Session) -> Result<()> {
         if let State::Shut { is_paused: true, .. } = self.state {
             let begun = Instant::now();
-            session.resume()?;
+            session.attach_missing()?;
             self.changing += begun.elapsed();
             log::info!("points back after {:?}", begun.elapsed());
         }
@@ -259,7 +267,7 @@ impl Windows {
             duration_ns: since.elapsed().as_nanos() as u64,
             open_ns: open.as_nanos() as u64,
             cost_ns: self.cost_ns(cost - cost_before),
-            open_cost_ns: self.cost_ns(cost - self.at_begin.own_cost.unwrap_or_default()),
+            open_cost_ns: self.open_cost_ns(now),
         });
         if step.timed_one_in != before.timed_one_in {
             session.time_one_in(step.timed_one_in)?;
@@ -275,14 +283,16 @@ fn gap(open: Duration, step: Step) -> Duration {
 
 /// Calls of write paths that have not returned, as far as was seen.
 fn not_returned(snapshot: &Snapshot) -> u64 {
-    let paths = snapshot.filesystems.iter().flat_map(|filesystem| &filesystem.paths);
-    paths.map(|path| path.ledger.entered.saturating_sub(path.ledger.calls)).sum()
+    paths(snapshot).map(|path| path.ledger.entered.saturating_sub(path.ledger.calls)).sum()
 }
 
 /// Write paths that were ever called. One that rests may be called in the gap.
 fn known_paths(snapshot: &Snapshot) -> Vec<usize> {
-    let paths = snapshot.filesystems.iter().flat_map(|filesystem| &filesystem.paths);
-    paths.map(|path| path.path as usize).collect()
+    paths(snapshot).map(|path| path.path as usize).collect()
+}
+
+fn paths(snapshot: &Snapshot) -> impl Iterator<Item = &PathCounters> {
+    snapshot.filesystems.iter().flat_map(|filesystem| &filesystem.paths)
 }
 
 #[cfg(test)]

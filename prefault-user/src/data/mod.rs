@@ -26,7 +26,7 @@ pub use interval::{Interval, IntervalError};
 pub use limited::{Limit, Limited};
 pub use loss::{LossEntry, LossReport};
 pub use own_cost::OwnCost;
-pub use pace::{FEW, Pace, Spent, Step};
+pub use pace::{Pace, Spent, Step};
 pub use report::{EventRecord, Report, SiteReport, Timing};
 pub use security::{Landlock, Security, capability_set};
 pub use series::SeriesTable;

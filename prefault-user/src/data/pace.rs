@@ -7,7 +7,7 @@
 const UNTIMED_SHARE: f64 = 0.9;
 
 /// One write in this many is timed where that is enough.
-pub const FEW: u32 = 100;
+const FEW: u32 = 100;
 
 /// Part of the limit that is aimed at: what is to come is not known.
 const AIM: f64 = 0.9;

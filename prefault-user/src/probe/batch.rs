@@ -51,8 +51,7 @@ impl<V: Pod> ProcessorArray<V> {
     pub fn new(map: Map) -> Result<Self> {
         // The kernel puts parts of elements at multiples of eight bytes.
         const { assert!(size_of::<V>().is_multiple_of(8) && align_of::<V>() <= 8) };
-        let n_processors = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("failed to read {what}: {error}"))?;
-        Ok(Self { map: PerCpuArray::try_from(map)?, n_processors, one_by_one: AtomicBool::new(false) })
+        Ok(Self { map: PerCpuArray::try_from(map)?, n_processors: n_processors()?, one_by_one: AtomicBool::new(false) })
     }
 
     /// Shows `look` the parts of elements number `first` to `first + count - 1`, one element after the other.
@@ -98,6 +97,14 @@ impl<V: Pod> ProcessorArray<V> {
         unsafe { values.set_len(n_values) };
         Ok(())
     }
+}
+
+/// Processors that there can be, which is how many parts an element has.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn n_processors() -> Result<usize> {
+    aya::util::nr_cpus().map_err(|(what, error)| anyhow!("failed to read {what}: {error}"))
 }
 
 /// All entries of a hash map with room for `capacity`.

@@ -14,6 +14,7 @@ use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSE
 
 use super::{
     attaching::Attaching,
+    batch,
     counters::Counters,
     filters::Filters,
     floor, made,
@@ -162,8 +163,11 @@ impl Session {
         attached
     }
 
-    /// Attaches what of the plan is not attached.
-    pub(super) fn attach_missing(&mut self) -> Result<()> {
+    /// Attaches what of the plan is not attached: what modules brought, or what [`Session::pause`] took away.
+    ///
+    /// # Errors
+    /// If no point of some kind can be attached any more.
+    pub fn attach_missing(&mut self) -> Result<()> {
         self.attaching.prepare(&self.plan, None, &Phases::begin())?;
         self.attaching.attach_all(&mut self.plan)
     }
@@ -280,7 +284,6 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
         Timing::None => timing::NONE,
         Timing::OneIn(_) => timing::SAMPLED,
     };
-    let n_processors = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("failed to read {what}: {error}"))? as u32;
     let mut loader: EbpfLoader<'_> = loader;
     Ok(loader
         .allow_unsupported_maps()
@@ -293,7 +296,7 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
             if filters.follow { MAX_PROCESSES } else { filters.processes.len().max(1) as u32 },
         )
         .map_max_entries(map::SLOT_INFO, slots)
-        .map_max_entries(map::PLACES, n_processors)
+        .map_max_entries(map::PLACES, batch::n_processors()? as u32)
         .override_global(CONFIG, &config, true)
         .override_global(LOG_LEVEL, &log_level, !object.is_basic)
         .load(&object.with_cast(plan.cast))?)

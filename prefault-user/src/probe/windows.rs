@@ -41,7 +41,7 @@ impl Session {
         self.word(map::TIMED_BELOW)?.set(0, below, 0).context("failed to change how many writes are timed")
     }
 
-    /// Takes the kprobes of these write paths away until [`Session::resume`]. Trampolines stay: one that has nothing to do
+    /// Takes the kprobes of these write paths away until [`Session::attach_missing`]. Trampolines stay: one that has nothing to do
     /// costs little, and has to be loaded anew to come back.
     pub fn pause(&mut self, paths: &[usize]) {
         let is_of = |number: &usize| paths.contains(number);
@@ -52,14 +52,6 @@ impl Session {
             .filter(|planned| planned.site.paths.as_deref().unwrap_or_default().iter().any(is_of));
         let calls: Vec<u64> = sites.map(|planned| planned.site.call.address).collect();
         self.attaching.detach_kprobes(paths, &calls);
-    }
-
-    /// Brings back what was taken away.
-    ///
-    /// # Errors
-    /// If no point of some kind can be attached any more.
-    pub fn resume(&mut self) -> Result<()> {
-        self.attach_missing()
     }
 
     fn word(&mut self, name: &str) -> Result<Array<&mut MapData, u32>> {

@@ -28,8 +28,8 @@ const CALL: &str = "__x64_sys_pwrite64";
 const CALLS_BEFORE: usize = 20;
 
 /// Leaves a document of writes of 4 KiB to tmpfs, and then writes more under the tool until the host has followed one. What
-/// runs after that does not matter: once in three times a program crashed then, under QEMU 7.2 and 6.12. The kernel makes jumps of kprobes a while
-/// after they were placed.
+/// runs after that does not matter: once in three times a program crashed then, under QEMU 7.2 and 6.12. The kernel makes jumps
+/// of kprobes a while after they were placed.
 pub const SCRIPT: &str = "set -e
 mkdir -p /mnt/tmpfs
 mount -t tmpfs tmpfs /mnt/tmpfs
@@ -85,8 +85,6 @@ impl Symbols {
 
 /// A call that was followed.
 pub struct Profile {
-    /// The kernel's release.
-    pub kernel: String,
     /// Symbols of its kernel.
     pub symbols: Symbols,
     /// Addresses of the instructions that it executed.
@@ -129,7 +127,7 @@ impl fmt::Display for Profile {
         }
         let mut counts: Vec<_> = counts.into_iter().collect();
         counts.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
-        writeln!(f, "{} instructions of one write of 4 KiB to tmpfs on {}", self.executed.len(), self.kernel)?;
+        writeln!(f, "{} instructions of one write of 4 KiB to tmpfs", self.executed.len())?;
         counts.iter().try_for_each(|(name, count)| writeln!(f, "{count:>8}  {name}"))
     }
 }
@@ -140,8 +138,8 @@ impl fmt::Display for Profile {
 /// As [`follow`].
 pub fn run(series: &[String]) -> Result<ExitCode> {
     for series in series {
-        let profile = follow(series)?;
-        println!("{profile}");
+        let (release, profile) = follow(series)?;
+        println!("on {release}: {profile}");
         let listing = paths::target("bench").join(format!("{series}-write.txt"));
         paths::write(&listing, profile.listing())?;
         eprintln!("bench: instruction by instruction: {}", listing.display());
@@ -149,11 +147,11 @@ pub fn run(series: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Follows one write on one kernel.
+/// Follows one write on one kernel, whose release comes with it.
 ///
 /// # Errors
 /// When the guest cannot be started or something in it fails.
-pub fn follow(series: &str) -> Result<Profile> {
+pub fn follow(series: &str) -> Result<(String, Profile)> {
     let share = paths::target("bench").join(format!("{series}-profile"));
     paths::remove_dir(&share)?;
     paths::create_dir(&share)?;
@@ -174,19 +172,16 @@ pub fn follow(series: &str) -> Result<Profile> {
     let finished = finished?;
     let errors = String::from_utf8_lossy(&finished.stderr);
     match finished.outcome {
-        Outcome::Exited(0) => {
-            let (symbols, executed, code) = followed?;
-            Ok(Profile { kernel: finished.release, symbols, executed, code })
-        }
+        Outcome::Exited(0) => Ok((finished.release, followed?)),
         outcome => bail!("the guest did not finish: {outcome:?}\n{errors}"),
     }
 }
 
-/// Waits until [`SCRIPT`] writes, and follows one of its writes: symbols, addresses in order, and the instructions there.
+/// Waits until [`SCRIPT`] writes, and follows one of its writes.
 ///
 /// # Errors
 /// When it does not begin, or the processor cannot be followed.
-pub fn follow_from(share: &Path, port: u16) -> Result<(Symbols, Vec<u64>, BTreeMap<u64, String>)> {
+pub fn follow_from(share: &Path, port: u16) -> Result<Profile> {
     let end = Instant::now() + LIMIT;
     while !share.join("ready").exists() {
         ensure!(Instant::now() < end, "the guest did not begin to write");
@@ -197,7 +192,7 @@ pub fn follow_from(share: &Path, port: u16) -> Result<(Symbols, Vec<u64>, BTreeM
     let followed = read_call(port, symbols.address_of(CALL)?);
     paths::write(&share.join("seen"), "")?;
     let (executed, code) = followed?;
-    Ok((symbols, executed, code))
+    Ok(Profile { symbols, executed, code })
 }
 
 fn read_call(port: u16, address: u64) -> Result<(Vec<u64>, BTreeMap<u64, String>)> {
@@ -221,7 +216,7 @@ mod tests {
         let symbols = Symbols::parse("10 T caller\n20 t called\n30 T helper\n40 D data\n");
         assert_eq!(symbols.at(0x45), ("helper", 0x15));
         let executed = vec![0x10, 0x14, 0x20, 0x22, 0x30, 0x31, 0x24, 0x18, 0x20, 0x21, 0x1c];
-        let profile = Profile { kernel: "6.12".to_owned(), symbols, executed, code: BTreeMap::new() };
+        let profile = Profile { symbols, executed, code: BTreeMap::new() };
         assert_eq!(profile.inside("called", "caller").expect("it is there"), [5, 2]);
         assert!(profile.inside("data", "caller").is_err());
         assert!(profile.to_string().contains("       5  called\n"), "{profile}");

@@ -10,12 +10,7 @@ use super::{
     guest::{Guest, Said, Step},
     report::Report,
 };
-use crate::{
-    bench::profile::{self, Profile},
-    paths,
-    tests::export::http::free_port,
-    vm::Machine,
-};
+use crate::{bench::profile, paths, tests::export::http::free_port, vm::Machine};
 
 /// What the points add is measured where only moves are between them; here there is a call too.
 const TOLERANCE: f64 = 0.1;
@@ -65,8 +60,7 @@ fn accompany(share: &Path, port: u16) {
 }
 
 fn count(share: &Path, port: u16) -> Result<String> {
-    let (symbols, executed, code) = profile::follow_from(share, port)?;
-    let profile = Profile { kernel: String::new(), symbols, executed, code };
+    let profile = profile::follow_from(share, port)?;
     let copy = COPIES.into_iter().find(|name| profile.symbols.address_of(name).is_ok());
     let copy = copy.ok_or_else(|| anyhow!("the kernel has no copy"))?;
     let executed: BTreeMap<&str, Vec<usize>> =
