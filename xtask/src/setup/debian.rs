@@ -18,10 +18,9 @@ const fn need(name: &'static str, why: &'static str) -> Need {
     Need { name, why }
 }
 
-/// What the virtual machines need on the host; everything inside a guest comes from the private apt.
-pub const LABORATORY: [Need; 5] = [
+/// What the virtual machines need on the host; the emulator and everything inside a guest come from the private apt.
+pub const LABORATORY: [Need; 4] = [
     need("curl", "asks the exporter for compressed answers"),
-    need("qemu-system-x86", "runs the test kernels in software emulation"),
     need("kmod", "depmod indexes a test kernel's modules"),
     need("xz-utils", "unpacks kernel modules"),
     need("zstd", "unpacks kernel modules"),

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    initramfs,
+    emulator, initramfs,
     kernels::{self, Kernel, Series},
     qemu, root,
     verdict::{self, Outcome},
@@ -103,11 +103,13 @@ impl Machine {
     /// What goes wrong in the guest is an [`Outcome`].
     pub fn run(&self, command: &[String], streams: Streams) -> Result<Finished> {
         let kernel = kernels::prepare(&self.kernel)?;
+        let emulator = emulator::prepare()?;
         let root = root::prepare()?;
         let run = Run::new(&kernel)?;
         paths::write(&run.initramfs, initramfs::build(&kernel, &root, command)?)?;
         let tools = dist::directory();
         let files = qemu::Files {
+            emulator: &emulator,
             kernel: &kernel,
             root: &root,
             tools: tools.exists().then_some(&*tools),

@@ -9,12 +9,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Machine, kernels::Kernel};
-
-const PROGRAM: &str = "qemu-system-x86_64";
+use super::{Machine, emulator, kernels::Kernel};
 
 /// What the guest boots and sees of the host.
 pub struct Files<'a> {
+    /// The directory of the emulator.
+    pub emulator: &'a Path,
     /// The kernel; its tree is laid over the root.
     pub kernel: &'a Kernel,
     /// The root filesystem.
@@ -31,7 +31,7 @@ pub struct Files<'a> {
 
 /// Builds the command; the ports are the guest's ends of standard input, output, error and the control channel.
 pub fn command(machine: &Machine, files: &Files<'_>, ports: &[UnixStream; 4]) -> Command {
-    let mut command = Command::new(PROGRAM);
+    let mut command = emulator::command(files.emulator);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-machine", "pc"]);
     command.args(["-cpu", &machine.cpu, "-m", &format!("{}M", machine.memory_mib)]);
     if machine.icount {

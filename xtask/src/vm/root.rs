@@ -3,21 +3,17 @@
 
 use std::{
     fs,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 
-use crate::{
-    apt::{self, Apt},
-    paths,
-};
+use super::tree::Tree;
+use crate::paths;
 
-const SUITE: &str = "trixie";
 /// What tests and people use in a guest; dependencies are added by apt.
-const PACKAGES: [&str; 44] = [
+const PACKAGES: &[&str] = &[
     "base-files",
     "base-passwd",
     "bash",
@@ -63,6 +59,8 @@ const PACKAGES: [&str; 44] = [
     "util-linux-extra",
     "xfsprogs",
 ];
+const TREE: Tree<'_> =
+    Tree { folder: "root", what: "the guests' root filesystem", suite: "trixie", packages: PACKAGES };
 /// Links that a package's scripts would make.
 const LINKS: [(&str, &str); 3] =
     [("etc/mtab", "../proc/self/mounts"), ("usr/bin/awk", "gawk"), ("usr/bin/which", "which.debianutils")];
@@ -76,33 +74,7 @@ const HOSTS: &str = "127.0.0.1 localhost prefault\n::1 localhost\n";
 /// # Errors
 /// When a package cannot be fetched or unpacked.
 pub fn prepare() -> Result<PathBuf> {
-    let directory = paths::target("vm/root");
-    let _lock = paths::lock(&directory)?;
-    // Guests that still run on another list keep their directory.
-    let root = directory.join(format!("{:016x}", fingerprint()));
-    if root.exists() {
-        return Ok(root);
-    }
-    let apt = Apt::open()?;
-    let packages = apt.closure(SUITE, &PACKAGES)?;
-    eprintln!("vm: fetching and unpacking {} packages for the guests' root filesystem", packages.len());
-    let specifications: Vec<String> =
-        packages.iter().map(|package| format!("{}={}", package.name, package.version)).collect();
-    let partial = root.with_extension("partial");
-    paths::remove_dir(&partial)?;
-    paths::create_dir(&partial)?;
-    for file in apt.download(&specifications)? {
-        apt::unpack(&file, &partial)?;
-    }
-    finish(&partial)?;
-    fs::rename(&partial, &root).with_context(|| format!("failed to create {}", root.display()))?;
-    Ok(root)
-}
-
-fn fingerprint() -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (SUITE, PACKAGES, LINKS, COPIES, HOSTS).hash(&mut hasher);
-    hasher.finish()
+    TREE.prepare((LINKS, COPIES, HOSTS), finish)
 }
 
 fn finish(root: &Path) -> Result<()> {
