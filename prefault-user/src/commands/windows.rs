@@ -3,7 +3,9 @@
 //! ```text
 //! open -> closing -> shut -> open ...
 //! ```
-//! While everything fits into the limit, the window stays open and is only looked at.
+//! While everything fits into the limit, the window stays open and is only looked at. Else time is cut into parts that follow
+//! each other, and each has one window somewhere in it. How long a part is and where its window is was decided before it began,
+//! and every moment of it is as likely to be in the window, whatever the load was that led to the decision.
 
 use std::time::{Duration, Instant};
 
@@ -17,8 +19,8 @@ use crate::{
 /// How often what measuring costs is looked at while all of the time is measured: so long it may cost too much.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A window and the gap behind it take about so long, or [`CHANGES_APART`] times what changing points takes.
-const PERIOD: Duration = Duration::from_secs(1);
+/// A part of the time that has one window is so long, or [`CHANGES_APART`] times what changing points takes.
+const PART: Duration = Duration::from_secs(1);
 const CHANGES_APART: u32 = 5;
 
 /// Least length of a window.
@@ -38,10 +40,12 @@ pub struct Windows {
     number: u32,
     state: State,
     due: Instant,
+    /// The part of the time that has the window.
+    part: Part,
+    /// When it is to end.
+    part_end: Instant,
     /// When the window was opened.
     opened: Instant,
-    /// It was part of a time that was measured throughout.
-    is_whole: bool,
     /// What was counted before that.
     at_begin: Snapshot,
     /// What measuring had taken, and when, when the pace was set last.
@@ -51,7 +55,8 @@ pub struct Windows {
     /// Write paths' calls that had not returned when a window was shut.
     given_up: u64,
     begun: Instant,
-    /// What measuring had taken then.
+    ended: Option<Instant>,
+    /// What measuring had taken when it began.
     at_start: OwnCost,
 }
 
@@ -62,10 +67,8 @@ enum State {
         since: Instant,
         open: Duration,
     },
-    /// What was counted when it was, and whether points are away.
+    /// Whether points are away.
     Shut {
-        at_end: Snapshot,
-        open: Duration,
         is_paused: bool,
     },
 }
@@ -88,14 +91,16 @@ impl Windows {
             number: 0,
             state: State::Open,
             due: now + LOOK_INTERVAL,
+            part: Part::WHOLE,
+            part_end: now,
             opened: now,
-            is_whole: true,
             paced: (at_start, now),
             at_start,
             at_begin,
             changing: Duration::ZERO,
             given_up: 0,
             begun: now,
+            ended: None,
         })
     }
 
@@ -124,16 +129,13 @@ impl Windows {
     /// # Errors
     /// As [`Windows::advance`].
     pub fn finish(&mut self, session: &mut Session) -> Result<()> {
+        self.ended = Some(Instant::now());
         if matches!(self.state, State::Open) {
             self.begin_closing(session)?;
         }
         while let State::Closing { since, open } = self.state {
             std::thread::sleep(CLOSING_INTERVAL);
             self.close(session, since, open)?;
-        }
-        // What has not been measured since is scaled as what was before.
-        if let State::Shut { open, .. } = self.state {
-            self.settle(open);
         }
         Ok(())
     }
@@ -142,20 +144,23 @@ impl Windows {
     pub fn report(&self) -> Limited {
         let (cost, paced) = self.paced;
         let cost_ns = self.cost_ns(cost - self.at_start);
-        let open = match self.state {
-            State::Open => self.opened.elapsed(),
-            State::Closing { open, .. } | State::Shut { open, .. } => open,
+        // What the open window has seen is not in the estimates yet.
+        let (until, open) = match self.state {
+            State::Open => (self.opened, self.opened.elapsed()),
+            State::Closing { open, .. } => (self.opened, open),
+            State::Shut { .. } => (self.ended.unwrap_or_else(Instant::now), Duration::ZERO),
         };
+        let elapsed_ns = (until - self.begun).as_nanos() as u64;
         Limited {
             limit: self.limit,
             cost_ns,
             cost_share: cost_ns / self.limit.processors_ns(paced - self.begun),
             open_ns: self.estimates.open_ns() + open.as_nanos() as u64,
-            open_share: self.estimates.open_share(),
+            open_share: self.estimates.open_share(elapsed_ns),
             windows: self.estimates.windows(),
             timed_one_in: self.pace.step().timed_one_in,
             given_up: self.given_up,
-            estimates: self.estimates.over(self.begun.elapsed().as_nanos() as u64),
+            estimates: self.estimates.over(elapsed_ns),
         }
     }
 
@@ -171,13 +176,12 @@ impl Windows {
 
     /// Looks at a window that has been open for as long as was meant.
     fn look(&mut self, session: &mut Session) -> Result<()> {
-        self.is_whole = self.pace.step().open_share >= 1.0;
-        if self.is_whole {
+        if self.part.is_whole() {
             let now = session.snapshot(0)?;
             let open = self.opened.elapsed();
             let step = self.set_pace(session, &now, open)?;
             if step.open_share >= 1.0 {
-                self.estimates.add(&self.at_begin, &now, open.as_nanos() as u64, open.as_nanos() as u64);
+                self.estimates.add(&self.at_begin, &now, 1.0, open.as_nanos() as u64);
                 self.at_begin = now;
                 self.opened += open;
                 self.due = Instant::now() + LOOK_INTERVAL;
@@ -207,11 +211,15 @@ impl Windows {
         self.given_up = self.given_up.max(self::not_returned(&at_end));
         let cost = self.open_cost_ns(&at_end) / open.as_nanos() as f64;
         let step = self.set_pace(session, &at_end, open)?;
-        // What was open throughout stands for itself, and the gap behind it for what comes.
-        let gap = gap(self.next_window(step), step);
+        self.estimates.add(&self.at_begin, &at_end, self.part.weight, open.as_nanos() as u64);
+        // A part that was open throughout ends with its window.
+        let begin = if self.part.is_whole() { since } else { self.part_end.max(Instant::now()) };
+        self.part = Part::draw(step, PART.max(CHANGES_APART * self.changing));
+        self.part_end = begin + self.part.duration;
+        self.due = begin + self.part.before;
+        let gap = self.due.saturating_duration_since(Instant::now());
         // Points that have nothing to do cost too.
         let is_paused = gap > self.changing;
-        self.due = Instant::now() + gap;
         if is_paused {
             let begun = Instant::now();
             session.pause(&known_paths(&at_end));
@@ -221,41 +229,25 @@ impl Windows {
             "a window of {open:?} in which measuring took {cost:.2} processors, and a gap of {gap:?}; points away after {:?}",
             self.changing
         );
-        self.state = State::Shut { at_end, open, is_paused };
+        self.state = State::Shut { is_paused };
         Ok(())
     }
 
-    /// Opens the next window, and knows now how long the last one stands for.
+    /// Opens the next window.
     fn open(&mut self, session: &mut Session) -> Result<()> {
-        if let State::Shut { is_paused: true, .. } = self.state {
+        if let State::Shut { is_paused: true } = self.state {
             let begun = Instant::now();
             session.attach_missing()?;
             self.changing += begun.elapsed();
             log::info!("points back after {:?}", begun.elapsed());
         }
-        self.settle(self.opened.elapsed());
         self.at_begin = session.snapshot(0)?;
         self.number = self.number.wrapping_add(1);
         session.set_window(self.number, WindowState::Open)?;
+        self.state = State::Open;
         self.opened = Instant::now();
-        self.due = self.opened + self.next_window(self.pace.step());
+        self.due = self.opened + self.part.window;
         Ok(())
-    }
-
-    /// How long the next window is to be.
-    fn next_window(&self, step: Step) -> Duration {
-        if step.open_share >= 1.0 {
-            return LOOK_INTERVAL;
-        }
-        PERIOD.max(CHANGES_APART * self.changing).mul_f64(step.open_share).max(LEAST_OPEN)
-    }
-
-    /// Takes the last window into the estimates, as one that stands for `period`.
-    fn settle(&mut self, period: Duration) {
-        if let State::Shut { at_end, open, .. } = std::mem::replace(&mut self.state, State::Open) {
-            let period = if self.is_whole { open } else { period };
-            self.estimates.add(&self.at_begin, &at_end, period.as_nanos() as u64, open.as_nanos() as u64);
-        }
     }
 
     /// Sets the pace after `open`, at the end of which `now` was counted.
@@ -276,9 +268,39 @@ impl Windows {
     }
 }
 
-/// A random gap that makes `open` the wanted share of the time in the mean, whatever the load does.
-fn gap(open: Duration, step: Step) -> Duration {
-    open.mul_f64((1.0 / step.open_share - 1.0) * 2.0 * fastrand::f64())
+/// A part of the time and the window in it.
+#[derive(Debug, PartialEq)]
+struct Part {
+    duration: Duration,
+    /// From its begin to the window's.
+    before: Duration,
+    window: Duration,
+    /// One over how likely a moment of the part is to be in the window.
+    weight: f64,
+}
+
+impl Part {
+    /// One that is all window.
+    const WHOLE: Self = Self { duration: LOOK_INTERVAL, before: Duration::ZERO, window: LOOK_INTERVAL, weight: 1.0 };
+
+    fn is_whole(&self) -> bool {
+        *self == Self::WHOLE
+    }
+
+    /// A part of `duration` with a window, of which [`LEAST_OPEN`] is the least that is worth it.
+    fn draw(step: Step, duration: Duration) -> Self {
+        if step.open_share >= 1.0 {
+            return Self::WHOLE;
+        }
+        let odds = step.open_share / (1.0 - step.open_share);
+        let duration = duration.max(LEAST_OPEN.div_f64(odds));
+        let window = duration.mul_f64(odds);
+        // It may begin before the part and end after it, of which it loses that: so the moments at the edges are as likely to
+        // be in it as those in the middle.
+        let end = (duration + window).mul_f64(fastrand::f64());
+        let before = end.saturating_sub(window);
+        Self { duration, before, window: end.min(duration) - before, weight: 1.0 / step.open_share }
+    }
 }
 
 /// Calls of write paths that have not returned, as far as was seen.
@@ -300,13 +322,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gaps_make_windows_the_share_that_is_wanted() {
-        let step = Step { open_share: 0.1, timed_one_in: 1 };
-        let open = Duration::from_millis(100);
-        let gaps: Vec<Duration> = (0..2000).map(|_| gap(open, step)).collect();
-        let mean = gaps.iter().sum::<Duration>() / 2000;
-        assert!((850..950).contains(&mean.as_millis()), "{mean:?}");
-        assert!(gaps.iter().all(|gap| *gap <= Duration::from_millis(1800)));
-        assert_eq!(gap(open, Step::ALL), Duration::ZERO);
+    fn every_moment_of_a_part_is_as_likely_to_be_in_its_window() {
+        for open_share in [0.05, 0.5, 0.9] {
+            let step = Step { open_share, timed_one_in: 1 };
+            let parts: Vec<Part> = (0..4000).map(|_| Part::draw(step, Duration::from_secs(1))).collect();
+            assert!(parts.iter().all(|part| part.before + part.window <= part.duration));
+            for moment in [1, 50, 500, 950, 999] {
+                let moment = Duration::from_millis(moment);
+                let is_in = |part: &&Part| part.before <= moment && moment < part.before + part.window;
+                let share = parts.iter().filter(is_in).count() as f64 / 4000.0;
+                assert!((share - open_share).abs() < 0.04, "{share} at {moment:?}, expected {open_share}");
+            }
+        }
+        let rare = Part::draw(Step { open_share: 0.01, timed_one_in: 1 }, Duration::from_secs(1));
+        assert_eq!(rare.duration, LEAST_OPEN * 99);
+        assert!(Part::draw(Step::ALL, Duration::from_secs(1)).is_whole());
     }
 }

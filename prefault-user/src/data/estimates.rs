@@ -1,9 +1,9 @@
 //! What there was in all, from what was counted in windows of time: totals without bias, with their standard errors.
 //!
-//! A period is a window and the gap behind it, whose length is random and does not depend on the load, so that every moment is
-//! as likely to be inside a window; what began in it, times the period over the window, estimates what began in the period.
-//! Totals are those of the ratio to time, whose variance is that of the periods' residuals (Cochran, Sampling Techniques, 2.11
-//! and 6.4). Periods that were open throughout are known exactly.
+//! Where a window is does not depend on the load, and every moment is in one with a probability that is known. What began in
+//! it, divided by that, estimates what began in its part of the time, and the time that it was open, divided by that, how much
+//! time that was. Totals are the ratio of the two, times all of the time (Cochran, Sampling Techniques, 2.11 and 6.4; Horvitz and
+//! Thompson 1952). What was open throughout is known exactly.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,21 @@ use super::{Filesystem, FilesystemCounters, Snapshot};
 /// What is estimated of each filesystem, by its name in JSON.
 pub const QUANTITIES: [&str; 6] = ["writes", "bytes", "prefaults", "prefaults_needed", "copies", "copies_short"];
 
+/// How much windows differ is not known from fewer than so many.
+const FEWEST: u64 = 5;
+
 /// Cumulative numbers of [`QUANTITIES`].
 type Counted = [u64; QUANTITIES.len()];
 
-/// Sums over the periods that had a window.
+/// Sums over windows.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
-    /// Of estimates for the periods.
+    /// Of estimates for their parts of the time.
     total: f64,
     square: f64,
     /// Of estimates times durations.
     with_time: f64,
-    /// Counted in periods that were open throughout.
+    /// Counted where everything was open.
     exact: f64,
 }
 
@@ -45,26 +48,28 @@ pub struct FilesystemEstimates {
     pub estimates: [Estimate; QUANTITIES.len()],
 }
 
-/// What is known of all periods so far.
+/// What is known of all windows so far.
 #[derive(Clone, Debug, Default)]
 pub struct Estimates {
     filesystems: BTreeMap<u32, (Filesystem, [Sums; QUANTITIES.len()])>,
-    /// Periods with a window, their time, the sum of its squares, and the time that windows were open.
+    /// Windows, the time that they stand for, the sum of its squares, and the time that they were open.
     windows: u64,
     time_ns: f64,
     square_time: f64,
     open_ns: f64,
-    /// Time of periods that were open throughout.
+    /// Time in which everything was open.
     exact_ns: f64,
 }
 
 impl Estimates {
-    /// Takes in a period of `duration_ns`: between the two snapshots, everything was counted that began in `open_ns`.
-    pub fn add(&mut self, earlier: &Snapshot, later: &Snapshot, duration_ns: u64, open_ns: u64) {
-        let (duration, open) = (duration_ns as f64, open_ns as f64);
-        let is_exact = open_ns >= duration_ns;
+    /// Takes in a window: between the two snapshots, everything was counted that began in `open_ns`. `weight` is one over the
+    /// probability of a moment to be inside; 1 is what was open throughout.
+    pub fn add(&mut self, earlier: &Snapshot, later: &Snapshot, weight: f64, open_ns: u64) {
+        let open = open_ns as f64;
+        let duration = open * weight;
+        let is_exact = weight <= 1.0;
         if is_exact {
-            self.exact_ns += duration;
+            self.exact_ns += open;
         } else {
             self.windows += 1;
             self.time_ns += duration;
@@ -80,8 +85,8 @@ impl Estimates {
                 let grown = now.saturating_sub(before) as f64;
                 if is_exact {
                     sum.exact += grown;
-                } else if open > 0.0 {
-                    let estimate = grown * duration / open;
+                } else {
+                    let estimate = grown * weight;
                     sum.total += estimate;
                     sum.square += estimate * estimate;
                     sum.with_time += estimate * duration;
@@ -102,17 +107,17 @@ impl Estimates {
         (self.exact_ns + self.open_ns) as u64
     }
 
-    /// Part of the time in which what began was counted; 1 before anything is known.
+    /// Part of `elapsed_ns` in which what began was counted; 1 before anything is known.
     #[must_use]
-    pub fn open_share(&self) -> f64 {
-        let time_ns = self.exact_ns + self.time_ns;
-        if time_ns > 0.0 { (self.exact_ns + self.open_ns) / time_ns } else { 1.0 }
+    pub fn open_share(&self, elapsed_ns: u64) -> f64 {
+        let open_ns = self.exact_ns + self.open_ns;
+        if open_ns > 0.0 { (open_ns / elapsed_ns as f64).min(1.0) } else { 1.0 }
     }
 
     /// What there was in all in `elapsed_ns`, of which the end may not have been measured any more.
     #[must_use]
     pub fn over(&self, elapsed_ns: u64) -> Vec<FilesystemEstimates> {
-        let sampled_ns = (elapsed_ns as f64 - self.exact_ns).max(self.time_ns);
+        let sampled_ns = (elapsed_ns as f64 - self.exact_ns).max(0.0);
         let estimate = |sums: &Sums| self.estimate(sums, sampled_ns);
         let of = |(identity, sums): &(Filesystem, [Sums; QUANTITIES.len()])| FilesystemEstimates {
             identity: identity.clone(),
@@ -124,14 +129,16 @@ impl Estimates {
 
     fn estimate(&self, sums: &Sums, sampled_ns: f64) -> Estimate {
         if self.windows == 0 {
-            return Estimate { total: sums.exact, standard_error: Some(0.0) };
+            let is_known = sampled_ns == 0.0;
+            let elapsed = 1.0 + sampled_ns / self.exact_ns.max(1.0);
+            return Estimate { total: sums.exact * elapsed, standard_error: is_known.then_some(0.0) };
         }
         let per_ns = sums.total / self.time_ns;
         let residuals = sums.square - 2.0 * per_ns * sums.with_time + per_ns * per_ns * self.square_time;
         let n = self.windows as f64;
-        let unseen = 1.0 - self.open_ns / self.time_ns;
+        let unseen = (1.0 - self.open_ns / sampled_ns).max(0.0);
         let error = (residuals.max(0.0) * unseen * n / (n - 1.0)).sqrt() * sampled_ns / self.time_ns;
-        Estimate { total: sums.exact + per_ns * sampled_ns, standard_error: (self.windows > 1).then_some(error) }
+        Estimate { total: sums.exact + per_ns * sampled_ns, standard_error: (self.windows >= FEWEST).then_some(error) }
     }
 }
 
@@ -172,21 +179,22 @@ mod tests {
     #[test]
     fn what_was_always_open_is_exact() {
         let mut estimates = Estimates::default();
-        estimates.add(&snapshot(0), &snapshot(70), 100, 100);
+        estimates.add(&snapshot(0), &snapshot(70), 1.0, 100);
         assert_eq!(writes_of(&estimates, 100), Estimate { total: 70.0, standard_error: Some(0.0) });
-        assert_eq!((estimates.windows(), estimates.open_share()), (0, 1.0));
+        assert_eq!((estimates.windows(), estimates.open_share(100)), (0, 1.0));
+        assert_eq!(writes_of(&estimates, 200), Estimate { total: 140.0, standard_error: None });
     }
 
     #[test]
     fn a_steady_load_is_scaled_without_an_error() {
         let mut estimates = Estimates::default();
-        for period in 0..4 {
-            estimates.add(&snapshot(10 * period), &snapshot(10 * (period + 1)), 100, 20);
+        for period in 0..5 {
+            estimates.add(&snapshot(10 * period), &snapshot(10 * (period + 1)), 5.0, 20);
         }
-        let writes = writes_of(&estimates, 440);
-        assert!((writes.total - 220.0).abs() < 1e-6, "{writes:?}");
+        let writes = writes_of(&estimates, 550);
+        assert!((writes.total - 275.0).abs() < 1e-6, "{writes:?}");
         assert!(writes.standard_error.is_some_and(|error| error < 1e-3), "{writes:?}");
-        assert_eq!(estimates.open_share(), 0.2);
+        assert_eq!(estimates.open_share(500), 0.2);
     }
 
     /// Loads that differ from period to period, sampled again and again: the estimates scatter as their errors say.
@@ -207,11 +215,13 @@ mod tests {
             let (mut at, mut seen) = ((next() * 100.0) as u64, 0);
             let end = at + 10_000;
             while at < end {
-                let period = 20 + (next() * 160.0) as u64;
-                let before = seen;
-                seen += (at..at + 20).map(load).sum::<u64>();
-                estimates.add(&snapshot(before), &snapshot(seen), period, 20);
-                at += period;
+                // Parts of 100 with windows of 25, which lose what is outside, so that 20 are seen in the mean.
+                let to = at + 1 + (next() * 125.0) as u64;
+                let window = to.saturating_sub(25).max(at)..to.min(at + 100);
+                let (before, open) = (seen, window.end - window.start);
+                seen += window.map(load).sum::<u64>();
+                estimates.add(&snapshot(before), &snapshot(seen), 5.0, open);
+                at += 100;
             }
             let writes = writes_of(&estimates, 10_000);
             sum += writes.total / f64::from(rounds);
@@ -225,7 +235,7 @@ mod tests {
     #[test]
     fn one_window_does_not_say_how_wrong_it_is() {
         let mut estimates = Estimates::default();
-        estimates.add(&snapshot(0), &snapshot(5), 100, 50);
+        estimates.add(&snapshot(0), &snapshot(5), 2.0, 50);
         assert_eq!(writes_of(&estimates, 100), Estimate { total: 10.0, standard_error: None });
     }
 }
