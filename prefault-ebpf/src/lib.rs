@@ -42,6 +42,8 @@ pub const MAX_PATHS: u32 = 32;
 pub const TEXT_CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes of the event ring.
 pub const EVENT_RING_BYTES: u32 = 512 * 1024;
+/// Bytes of the ring that says that modules are loaded: the least that there can be.
+pub const MODULE_RING_BYTES: u32 = 4096;
 
 /// Latencies of one operation on one CPU.
 #[repr(C)]

@@ -26,7 +26,7 @@ mod write;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::pt_regs,
+    bindings::{BPF_RB_FORCE_WAKEUP, pt_regs},
     helpers::generated::bpf_probe_read_kernel,
     macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint},
     programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
@@ -163,6 +163,14 @@ fn follow_fork(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint]
 fn follow_exit(_ctx: RawTracePointContext) -> i32 {
     filters::follow_exit();
+    0
+}
+
+/// module_load(module)
+#[raw_tracepoint]
+fn module_loaded(_ctx: RawTracePointContext) -> i32 {
+    // A full ring has woken the reader already.
+    let _full = maps::MODULES.output::<u64>(&0, u64::from(BPF_RB_FORCE_WAKEUP));
     0
 }
 

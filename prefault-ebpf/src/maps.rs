@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use prefault_ebpf::{
     Config, DEFAULT_SLOTS, EVENT_RING_BYTES, FloorSamples, Ledger, MAX_FILTER_ENTRIES, MAX_FILTERED, MAX_PATHS,
-    MAX_PROCESSES, N_LOSSES, PathLedger, SlotInfo, SlotKey, TEXT_CHUNK_BYTES,
+    MAX_PROCESSES, MODULE_RING_BYTES, N_LOSSES, PathLedger, SlotInfo, SlotKey, TEXT_CHUNK_BYTES,
 };
 
 /// Facts of the running kernel and options, set by userspace before loading.
@@ -86,6 +86,9 @@ pub static SLOT_INFO: HashMap<u32, SlotInfo> = HashMap::with_max_entries(DEFAULT
 
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_BYTES, 0);
+
+#[map]
+pub static MODULES: RingBuf = RingBuf::with_byte_size(MODULE_RING_BYTES, 0);
 
 #[map]
 pub static FLOOR: Array<FloorSamples> = Array::with_max_entries(2, 0);

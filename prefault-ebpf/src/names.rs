@@ -36,6 +36,8 @@ pub mod map {
     pub const TEXT: &str = "TEXT";
     /// Ring of [`crate::Event`].
     pub const EVENTS: &str = "EVENTS";
+    /// Ring of `u64` that mean nothing: one for each module that is loaded.
+    pub const MODULES: &str = "MODULES";
 }
 
 /// Names of the programs, each the identifier of its entry point in `main.rs`.
@@ -72,6 +74,8 @@ pub mod program {
     pub const FOLLOW_FORK: &str = "follow_fork";
     /// A process ends, and its id may come back.
     pub const FOLLOW_EXIT: &str = "follow_exit";
+    /// A module has been loaded, and has not begun to run.
+    pub const MODULE_LOADED: &str = "module_loaded";
     /// Reads kernel text for the scan where /proc/kcore cannot be read.
     pub const READ_TEXT: &str = "read_text";
 }

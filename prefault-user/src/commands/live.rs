@@ -2,7 +2,7 @@
 //!
 //! Shared by every command that measures for a while; what is shown, and when, is theirs.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
@@ -35,8 +35,11 @@ const EVENTS_AT_ONCE: usize = EVENT_RING_BYTES as usize / size_of::<Event>();
 /// How often the programs' messages are passed on.
 const LOG_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often modules are looked at, so that one that is loaded is probed well within a second, and events.
-const MODULE_INTERVAL: Duration = Duration::from_millis(250);
+/// How often events are taken that woke nobody.
+const EVENT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often modules are looked at. The kernel says which are loaded; that one is gone is not urgent.
+const MODULE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the kernel shows its modules.
 const MODULES: &str = "/sys/module";
@@ -61,6 +64,8 @@ pub struct Live {
     kernel: String,
     session: Session,
     modules: ModuleWatch,
+    /// Where the kernel says that a module is loaded, if it does.
+    announcements: Option<AsyncFd<RingBuf<MapData>>>,
     /// How points in modules that come are made.
     wish: Wish,
     path_names: Vec<String>,
@@ -72,6 +77,7 @@ pub struct Live {
     filesystems: Vec<(u32, Filesystem)>,
     logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
     log_ticker: Ticker,
+    event_ticker: Option<Ticker>,
     module_ticker: Ticker,
     /// The plan has changed since somebody asked.
     plan_has_changed: bool,
@@ -92,14 +98,15 @@ impl Live {
         let (kernel, plan, groundwork) = prepare::plan_and_groundwork(options.wish, &phases)?;
         let mut session = Session::start(plan, groundwork, options, &phases).map_err(prepare::explain)?;
         log::info!("loaded and attached:\n{phases}");
-        // SAFETY: the ring's descriptor stays the same and open for as long as the ring lives.
-        let ring = unsafe { AsyncFd::register(session.take_events()?) }.context("failed to wait for events")?;
+        let ring = watched(session.take_events()?)?;
+        let announcements = session.take_announcements()?.map(watched).transpose()?;
         let logger = if options.verbose { session.logger()? } else { None };
         let windows = options.limit_percent.map(|percent| Windows::begin(limit(percent), &session)).transpose()?;
-        Ok(Self {
+        let mut live = Self {
             windows,
             kernel,
             modules,
+            announcements,
             wish: options.wish,
             path_names: session.plan().path_names(),
             ring,
@@ -108,10 +115,15 @@ impl Live {
             filesystems: Vec::new(),
             logger,
             log_ticker: ticker(LOG_INTERVAL),
+            event_ticker: options.events.then(|| ticker(EVENT_INTERVAL)),
             module_ticker: ticker(MODULE_INTERVAL),
             plan_has_changed: false,
             session,
-        })
+        };
+        // What came before modules were announced.
+        let changes = live.modules.look();
+        live.follow_modules(changes)?;
+        Ok(live)
     }
 
     /// Release of the running kernel.
@@ -205,16 +217,22 @@ impl Live {
                 }
                 Ok(Vec::new())
             }
+            () = tick(&mut self.event_ticker) => self.take_events(),
+            announced = announced(&mut self.announcements) => {
+                announced.context("failed to wait for modules")?;
+                let changes = self.modules.look();
+                self.follow_modules(changes)
+            }
             _ = self.module_ticker.tick() => {
-                self.follow_modules()?;
-                self.take_events()
+                let changes = if self.announcements.is_some() { self.modules.glance() } else { self.modules.look() };
+                self.follow_modules(changes)
             }
         }
     }
 
     /// Lets go of modules that are gone and probes those that came.
-    fn follow_modules(&mut self) -> Result<()> {
-        let changes = self.modules.look().with_context(|| format!("failed to read {MODULES}"))?;
+    fn follow_modules(&mut self, changes: io::Result<Changes>) -> Result<Vec<EventRecord>> {
+        let changes = changes.with_context(|| format!("failed to read {MODULES}"))?;
         self.plan_has_changed |= changes != Changes::default();
         for module in &changes.unloaded {
             self.session.forget(module);
@@ -223,7 +241,7 @@ impl Live {
             self.session.extend(prepare::plan_for_modules(&changes.loaded, self.wish)?)?;
             self.path_names = self.session.plan().path_names();
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// Takes events out of the ring, at most as many as it can hold, so that a flood does not keep the rest waiting.
@@ -269,6 +287,20 @@ impl Live {
             logger.flush();
         }
     }
+}
+
+fn watched(ring: RingBuf<MapData>) -> Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring's descriptor stays the same and open for as long as the ring lives.
+    unsafe { AsyncFd::register(ring) }.context("failed to wait for the kernel")
+}
+
+/// Waits until a module is loaded; for ever if the kernel does not say so.
+async fn announced(announcements: &mut Option<AsyncFd<RingBuf<MapData>>>) -> io::Result<()> {
+    let Some(announcements) = announcements else { return std::future::pending().await };
+    let mut ready = announcements.readable_mut().await?;
+    ready.clear_ready();
+    while ready.get_inner_mut().next().is_some() {}
+    Ok(())
 }
 
 /// Waits until a window is to be looked at; for ever if there are none.

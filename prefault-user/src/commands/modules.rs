@@ -5,11 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
-
-/// How often the folder is read although its number of links is as before: a module may have been replaced.
-const READ_EVERY: Duration = Duration::from_millis(750);
 
 /// Watches the modules below one folder, normally /sys/module.
 #[derive(Debug)]
@@ -17,9 +13,6 @@ pub struct ModuleWatch {
     folder: PathBuf,
     /// Links of the folder, of which each module is one.
     links: u64,
-    /// How often the folder is read although its links have not changed.
-    read_every: Duration,
-    read: Instant,
     /// Inode number by name: a module that was unloaded and loaded again has a new one, even at the same address.
     known: BTreeMap<String, u64>,
 }
@@ -40,13 +33,17 @@ impl ModuleWatch {
     /// If the folder cannot be read.
     pub fn begin(folder: &Path) -> io::Result<Self> {
         let links = fs::metadata(folder)?.nlink();
-        Ok(Self {
-            folder: folder.to_owned(),
-            links,
-            read_every: READ_EVERY,
-            read: Instant::now(),
-            known: list(folder)?,
-        })
+        Ok(Self { folder: folder.to_owned(), links, known: list(folder)? })
+    }
+
+    /// What has changed since the last look, as far as the number of modules has.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn glance(&mut self) -> io::Result<Changes> {
+        // Reading the folder is what costs; a module that comes or goes changes the number of links.
+        let links = fs::metadata(&self.folder)?.nlink();
+        if links == self.links { Ok(Changes::default()) } else { self.look() }
     }
 
     /// What has changed since the last look.
@@ -54,12 +51,7 @@ impl ModuleWatch {
     /// # Errors
     /// If the folder cannot be read.
     pub fn look(&mut self) -> io::Result<Changes> {
-        // Reading the folder is what costs; a module that comes or goes changes the number of links.
-        let links = fs::metadata(&self.folder)?.nlink();
-        if links == self.links && self.read.elapsed() < self.read_every {
-            return Ok(Changes::default());
-        }
-        (self.links, self.read) = (links, Instant::now());
+        self.links = fs::metadata(&self.folder)?.nlink();
         let now = list(&self.folder)?;
         let missing_in = |from: &BTreeMap<String, u64>, other: &BTreeMap<String, u64>| {
             from.iter().filter(|(name, inode)| other.get(*name) != Some(inode)).map(|(name, _)| name.clone()).collect()
@@ -85,14 +77,13 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("prefault-modules-{}", std::process::id()));
         fs::create_dir_all(folder.join("xfs")).expect("a folder for the test");
         let mut watch = ModuleWatch::begin(&folder).expect("readable");
-        assert_eq!(watch.look().expect("not read again"), Changes::default());
-        watch.read_every = Duration::ZERO;
         assert_eq!(watch.look().expect("readable"), Changes::default());
         // The new one is made before the old one goes, so that it cannot get its inode number.
         fs::create_dir(folder.join("new")).expect("created");
         fs::remove_dir(folder.join("xfs")).expect("removed");
         fs::rename(folder.join("new"), folder.join("xfs")).expect("renamed");
         let both = vec!["xfs".to_owned()];
+        assert_eq!(watch.glance().expect("not read"), Changes::default());
         assert_eq!(watch.look().expect("readable"), Changes { unloaded: both.clone(), loaded: both.clone() });
         fs::remove_dir_all(&folder).expect("removed");
         assert!(watch.look().is_err());

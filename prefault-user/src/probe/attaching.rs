@@ -74,15 +74,22 @@ impl Attaching {
 
     /// Follows processes through fork and exit, so that children are measured too.
     pub(super) fn follow_processes(&mut self) -> Result<()> {
-        let tracepoints = [(program::FOLLOW_FORK, "sched_process_fork"), (program::FOLLOW_EXIT, "sched_process_exit")];
-        for (name, tracepoint) in tracepoints {
-            let program = self.bpf.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
-            let program: &mut RawTracePoint = program.try_into()?;
-            let loaded = despite_signals(|| program.load());
-            loaded.with_context(|| format!("failed to load the BPF program {name}"))?;
-            program.attach(tracepoint).with_context(|| format!("failed to attach to the tracepoint {tracepoint}"))?;
-            self.programs.push(program.fd()?.as_fd().try_clone_to_owned()?);
-        }
+        self.attach_tracepoint(program::FOLLOW_FORK, "sched_process_fork")?;
+        self.attach_tracepoint(program::FOLLOW_EXIT, "sched_process_exit")
+    }
+
+    /// Has the ring `MODULES` say that a module is loaded.
+    pub(super) fn announce_modules(&mut self) -> Result<()> {
+        self.attach_tracepoint(program::MODULE_LOADED, "module_load")
+    }
+
+    fn attach_tracepoint(&mut self, name: &str, tracepoint: &str) -> Result<()> {
+        let program = self.bpf.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
+        let program: &mut RawTracePoint = program.try_into()?;
+        let loaded = despite_signals(|| program.load());
+        loaded.with_context(|| format!("failed to load the BPF program {name}"))?;
+        program.attach(tracepoint).with_context(|| format!("failed to attach to the tracepoint {tracepoint}"))?;
+        self.programs.push(program.fd()?.as_fd().try_clone_to_owned()?);
         Ok(())
     }
 

@@ -217,6 +217,18 @@ impl Session {
         Ok(RingBuf::try_from(take(self.attaching.bpf(), map::EVENTS)?)?)
     }
 
+    /// The ring that says that modules are loaded; once. `None` where the kernel does not say it.
+    ///
+    /// # Errors
+    /// If it was taken before.
+    pub fn take_announcements(&mut self) -> Result<Option<RingBuf<MapData>>> {
+        if let Err(error) = self.attaching.announce_modules() {
+            log::info!("modules are looked for, because the kernel does not announce them: {error:#}");
+            return Ok(None);
+        }
+        Ok(Some(RingBuf::try_from(take(self.attaching.bpf(), map::MODULES)?)?))
+    }
+
     /// The programs' own messages; none come unless the session was started verbose, and `None` where the programs have
     /// none.
     ///

@@ -70,7 +70,7 @@ const IMAGE: Case = plain(
     "container image",
     Kernels::Reference,
     150,
-    "sysctl -qw kernel.perf_event_paranoid=2; root=/tmp/image; mkdir -p $root
+    "sysctl -qw kernel.perf_event_paranoid=2; root=/tmp/container; mkdir -p $root
 tar --extract --file /opt/prefault/image.tar --directory $root || exit; mkdir $root/proc $root/sys
 mount --rbind -o ro /proc $root/proc; mount --rbind -o ro /sys $root/sys
 caps=-all,+bpf,+perfmon,+syslog,+sys_chroot
@@ -83,7 +83,7 @@ for folder in proc sys; do mount --make-rprivate $root/$folder; umount --recursi
 rm -r $root; sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
     |said, _| {
         said.expect_code(0)?;
-        ensure!(said.file("where")? == "/tmp/image\n", "it runs in {}", said.file("where")?);
+        ensure!(said.file("where")? == "/tmp/container\n", "it runs in {}", said.file("where")?);
         expect_parts(&said.file("status")?, &["CapEff:\t000000c400000000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"])?;
         let writes: u64 = truths(said)?.iter().map(|truth| truth.writes).sum();
         let counted = sum(&said.file("metrics")?, "prefault_writes_total", "ext4");
