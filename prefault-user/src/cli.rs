@@ -29,7 +29,7 @@ Examples:
 
 Exit codes:
   0  done (Ctrl-C, SIGTERM and a closed pipe included)
-  1  `doctor`: the main job cannot run here
+  1  `doctor`: the main job cannot run here; `selftest`: a count differs
   2  an error, said in one line on standard error
   N  with COMMAND: its own exit code, or 128 plus the signal that ended it"
 )]
@@ -56,7 +56,7 @@ pub enum Command {
 /// Options of measuring.
 #[derive(Debug, Args)]
 pub struct MeasureArgs {
-    /// Stop after this many seconds [default: when interrupted, or when COMMAND ends]
+    /// Stop after this many seconds, and end COMMAND if it still runs [default: when interrupted, or when COMMAND ends]
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<Duration>,
     /// Print a table every so many seconds [default: 5; with COMMAND or --json none]
@@ -118,10 +118,10 @@ pub struct DoctorArgs {
     /// Only look, attach nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// How the kernel is to be probed, as for measuring
+    /// How the kernel is to be probed: auto, fentry, optimised or trap, as `prefault --help` says
     #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
     pub mechanism: Mechanism,
-    /// Filesystems to be counted on their own, for the memory that takes
+    /// Say how much memory it takes to count so many filesystems on their own
     #[arg(long, value_name = "N", default_value_t = prefault_ebpf::DEFAULT_SLOTS,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(prefault_ebpf::MAX_SLOTS)))]
     pub slots: u32,
@@ -140,7 +140,7 @@ pub struct SelftestArgs {
     /// Seed of the random writes
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// How the kernel is probed, as for measuring
+    /// How the kernel is probed: auto, fentry, optimised or trap, as `prefault --help` says
     #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
     pub mechanism: Mechanism,
     /// Folders to write to; network mounts only if named [default: one on each local filesystem that can be written to]

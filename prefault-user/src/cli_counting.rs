@@ -24,9 +24,8 @@ pub struct CountingArgs {
     /// Time nothing, only count
     #[arg(long, conflicts_with = "sample")]
     pub no_latency: bool,
-    /// Take no more than this share of the time of all processors: first by timing only one write in 100, then by counting in
-    /// windows of time only, between which the points on busy paths are taken away; totals are then estimated too, with their
-    /// standard errors
+    /// Take at most so many percent of all processors' time: first time only one write in 100, then count in a part of the
+    /// time only and estimate the totals (not with --sample)
     #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "sample")]
     pub max_overhead: Option<f64>,
     /// How the kernel is probed: auto (the cheapest way that is exact), fentry, optimised (kprobes that become jumps), or

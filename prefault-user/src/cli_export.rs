@@ -56,8 +56,8 @@ pub struct ExportArgs {
     #[cfg(feature = "otlp")]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "15", requires = "otlp")]
     pub otlp_interval: Duration,
-    /// Upper bounds of the classic buckets, ascending; each moves up to the next of the tool's own, of which there are four
-    /// per factor of 2 [default: 12, from 238ns to 1s, a factor of 4 apart]
+    /// Upper bounds of the classic buckets, ascending, such as 1us,10us,1ms; each is moved up to the next that the tool counts
+    /// by [default: 12, from 238ns to 1s, a factor of 4 apart]
     #[arg(long, value_name = "TIME,TIME,...", value_parser = buckets)]
     pub buckets: Option<Buckets>,
     /// Add to the counters of short copies and failed prefaults the latest one as an exemplar: process, inode and position;
@@ -88,13 +88,13 @@ pub struct SeriesArgs {
     /// Not those whose type matches this regular expression as a whole
     #[arg(long, value_name = "REGEX", value_parser = regex, conflicts_with = "fstype_include")]
     pub fstype_exclude: Option<Regex>,
-    /// Only those whose type matches this
+    /// Only those whose type matches this regular expression as a whole
     #[arg(long, value_name = "REGEX", value_parser = regex)]
     pub fstype_include: Option<Regex>,
-    /// Not those whose device matches this
+    /// Not those whose device matches this regular expression as a whole
     #[arg(long, value_name = "REGEX", value_parser = regex, conflicts_with = "device_include")]
     pub device_exclude: Option<Regex>,
-    /// Only those whose device matches this
+    /// Only those whose device matches this regular expression as a whole
     #[arg(long, value_name = "REGEX", value_parser = regex)]
     pub device_include: Option<Regex>,
     /// Add a label `mountpoint`: where the filesystem was mounted when it was first seen

@@ -33,6 +33,9 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 /// Tables after which the heading is repeated.
 const TABLES_PER_HEADER: u32 = 20;
 
+/// How long a command may take to end by itself once it was asked to.
+const LONGEST_END: Duration = Duration::from_secs(5);
+
 /// The newest events, which the JSON document shows.
 const EVENTS_KEPT: usize = 64;
 
@@ -170,8 +173,7 @@ impl Measurement {
                 status = exited(&mut child) => return Ok(exit_code(status?)),
                 () = &mut stopped => {
                     if let Some(child) = &mut child {
-                        child.start_kill().context("failed to end the command")?;
-                        child.wait().await.context("failed to wait for the command")?;
+                        end(child).await.context("failed to end the command")?;
                     }
                     return Ok(0);
                 }
@@ -235,6 +237,18 @@ async fn exited(child: &mut Option<Child>) -> Result<ExitStatus> {
         Some(child) => child.wait().await.context("failed to wait for the command"),
         None => std::future::pending().await,
     }
+}
+
+/// Asks a command to end, and makes it if it does not.
+async fn end(child: &mut Child) -> io::Result<()> {
+    if let Some(process) = child.id() {
+        // SAFETY: the call takes numbers; the process is a child that has not been waited for.
+        unsafe { libc::kill(process as libc::pid_t, libc::SIGTERM) };
+    }
+    if tokio::time::timeout(LONGEST_END, child.wait()).await.is_err() {
+        child.kill().await?;
+    }
+    Ok(())
 }
 
 fn exit_code(status: ExitStatus) -> u8 {

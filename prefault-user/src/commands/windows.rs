@@ -218,8 +218,8 @@ impl Windows {
         self.part_end = begin + self.part.duration;
         self.due = begin + self.part.before;
         let gap = self.due.saturating_duration_since(Instant::now());
-        // Points that have nothing to do cost too.
-        let is_paused = gap > self.changing;
+        // Points that have nothing to do cost too; at the end they go anyway.
+        let is_paused = gap > self.changing && self.ended.is_none();
         if is_paused {
             let begun = Instant::now();
             session.pause(&known_paths(&at_end));

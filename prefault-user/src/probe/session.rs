@@ -94,8 +94,8 @@ impl Session {
         options.filters.fill(&mut bpf)?;
         let runs_measured = options.own_cost.then(stats::measure_runs).transpose();
         let programs = Programs::default();
-        let runs_measured =
-            runs_measured.context("failed to measure the runs of BPF programs, as --own-cost asks (Linux 5.8)")?;
+        let runs_measured = runs_measured
+            .context("failed to measure the runs of BPF programs, as --own-cost and --max-overhead ask (Linux 5.8)")?;
         let counters = Counters::take(&mut bpf, options.slots, programs.clone(), runs_measured)?;
         let attaching = Attaching::new(bpf, object.is_basic, btf, programs)?;
         let mut session = Self { plan, attaching, counters: Arc::new(counters), floor: None };
