@@ -155,8 +155,8 @@ impl Holder {
 
     #[inline(always)]
     unsafe fn holds(self, place: *mut Place) -> bool {
-        // SAFETY: the caller passes a live map value.
-        unsafe { (*place).task == self.task && (*place).started == self.started }
+        // SAFETY: the caller passes a live map value. Volatile: another task may become the holder.
+        unsafe { (&raw const (*place).task).read_volatile() == self.task && (*place).started == self.started }
     }
 
     /// The context that is in use: the one in the place that was taken last, unless it was left.
@@ -180,14 +180,16 @@ impl Holder {
             }
             let processor = processor();
             let home = ((*stored).home as u32).wrapping_sub(1);
-            if let Some(away) = PLACES.get_ptr_mut(home)
-                && self.holds(away)
-            {
-                if is_in_use(&raw mut (*away).context) {
-                    return &raw mut (*away).context;
+            if let Some(away) = PLACES.get_ptr_mut(home) {
+                // In this order: who takes the place is its holder before using it, so that the use seen is this task's own.
+                let is_used = is_in_use(&raw mut (*away).context);
+                if self.holds(away) {
+                    if is_used {
+                        return &raw mut (*away).context;
+                    }
+                    // It would be found there by chance, while the context is elsewhere.
+                    exchange(away, self.task, 0);
                 }
-                // It would be found there by chance, while the context is elsewhere.
-                exchange(away, self.task, 0);
             }
             let Some(place) = PLACES.get_ptr_mut(processor) else { return own };
             let holder = (&raw const (*place).task).read_volatile();
@@ -208,7 +210,7 @@ impl Holder {
 #[inline(always)]
 unsafe fn is_in_use(context: *mut TaskContext) -> bool {
     // SAFETY: the caller passes a live map value.
-    unsafe { (*context).is_used != 0 && windows::now().is_of(context) }
+    unsafe { (&raw const (*context).is_used).read_volatile() != 0 && windows::now().is_of(context) }
 }
 
 /// Makes `new` the holder of `place` if it is `old`; returns who it was.
