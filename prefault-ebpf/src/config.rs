@@ -116,6 +116,8 @@ pub struct Offsets {
     pub iter_count: u32,
     /// `iov_iter.ubuf`, `.__iov` or `.iov`: one union
     pub iter_base: u32,
+    /// `task_struct.pid`
+    pub task_pid: u32,
     /// `task_struct.tgid`
     pub task_tgid: u32,
     /// `kiocb.ki_flags`
@@ -139,6 +141,6 @@ pub struct TypeIds {
 pub const CAST_PLACEHOLDER: u32 = 0x7072_6566;
 
 const _: () = {
-    assert!(size_of::<Offsets>() == 20 * 4);
+    assert!(size_of::<Offsets>() == 21 * 4);
     assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 14 * 4);
 };

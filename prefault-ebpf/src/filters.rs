@@ -54,11 +54,11 @@ pub fn follow_fork(child: *const u8) {
     }
 }
 
-/// The current task ends: if it is the process, its id may come back for another.
+/// `task` is gone: if it was the first of its process, whose id it has, that may come back for another. Its end says nothing:
+/// other threads may go on, and one that executes a program takes its id over (fs/exec.c, de_thread).
 #[inline(always)]
-pub fn follow_exit() {
-    let ids = bpf_get_current_pid_tgid();
-    if (ids >> 32) as u32 == ids as u32 {
-        let _unused = PROCESSES.remove(ids as u32);
+pub fn follow_free(task: *const u8) {
+    if let Some(id) = Untyped::read::<u32>(task, config!(offsets.task_pid)) {
+        let _unused = PROCESSES.remove(id);
     }
 }

@@ -159,10 +159,10 @@ fn follow_fork(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// sched_process_exit(task, ...)
+/// sched_process_free(task)
 #[raw_tracepoint]
-fn follow_exit(_ctx: RawTracePointContext) -> i32 {
-    filters::follow_exit();
+fn follow_free(ctx: RawTracePointContext) -> i32 {
+    filters::follow_free(ctx.arg(0));
     0
 }
 

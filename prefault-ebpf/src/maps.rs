@@ -34,6 +34,7 @@ pub static CONFIG: Config = Config {
         iter_offset: 0,
         iter_count: 0,
         iter_base: 0,
+        task_pid: 0,
         task_tgid: 0,
         kiocb_flags: 0,
     },

@@ -72,8 +72,8 @@ pub mod program {
     pub const FLOOR_END_OF_TRAPS: &str = "floor_end_of_traps";
     /// A process forks: its child is measured too.
     pub const FOLLOW_FORK: &str = "follow_fork";
-    /// A process ends, and its id may come back.
-    pub const FOLLOW_EXIT: &str = "follow_exit";
+    /// A process is gone, and its id may come back.
+    pub const FOLLOW_FREE: &str = "follow_free";
     /// A module has been loaded, and has not begun to run.
     pub const MODULE_LOADED: &str = "module_loaded";
     /// Reads kernel text for the scan where /proc/kcore cannot be read.

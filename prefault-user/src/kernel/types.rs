@@ -148,7 +148,7 @@ impl Types for SavedTypes {
 type MemberRow = (&'static str, &'static [&'static str], fn(&mut Offsets) -> &mut u32);
 
 /// One row per member of [`Offsets`].
-pub const MEMBERS: [MemberRow; 20] = [
+pub const MEMBERS: [MemberRow; 21] = [
     ("kiocb", &["ki_filp"], |o| &mut o.kiocb_filp),
     ("kiocb", &["ki_pos"], |o| &mut o.kiocb_pos),
     ("kiocb", &["ki_flags"], |o| &mut o.kiocb_flags),
@@ -164,6 +164,7 @@ pub const MEMBERS: [MemberRow; 20] = [
     ("task_struct", &["min_flt"], |o| &mut o.task_min_flt),
     ("task_struct", &["maj_flt"], |o| &mut o.task_maj_flt),
     ("task_struct", &["start_time"], |o| &mut o.task_start_time),
+    ("task_struct", &["pid"], |o| &mut o.task_pid),
     ("task_struct", &["tgid"], |o| &mut o.task_tgid),
     ("iov_iter", &["iter_type", "type"], |o| &mut o.iter_type),
     ("iov_iter", &["iov_offset"], |o| &mut o.iter_offset),

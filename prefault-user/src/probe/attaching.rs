@@ -72,10 +72,10 @@ impl Attaching {
         &mut self.bpf
     }
 
-    /// Follows processes through fork and exit, so that children are measured too.
+    /// Follows processes through their begin and end, so that children are measured too.
     pub(super) fn follow_processes(&mut self) -> Result<()> {
         self.attach_tracepoint(program::FOLLOW_FORK, "sched_process_fork")?;
-        self.attach_tracepoint(program::FOLLOW_EXIT, "sched_process_exit")
+        self.attach_tracepoint(program::FOLLOW_FREE, "sched_process_free")
     }
 
     /// Has the ring `MODULES` say that a module is loaded.

@@ -35,6 +35,20 @@ pub const CASES: &[Case] = &[
         "filter --follow",
         "prefault --json -o counted.json --follow -- sh -c 'true; workload absent /mnt/ext4 /mnt/tmpfs > truth; true'"
     ),
+    // A thread that executes a program ends the first one, and has its id from then on; so does one that goes on after it.
+    amid_noise!(
+        "filter --follow of a program with threads",
+        "cat > threads.py <<'END'
+import ctypes, os, subprocess, threading, time
+def run():
+    time.sleep(1)
+    subprocess.run('workload absent /mnt/ext4 > truth', shell=True)
+    os.execvp('sh', ['sh', '-c', 'workload absent /mnt/tmpfs >> truth'])
+threading.Thread(target=run).start()
+ctypes.CDLL(None).pthread_exit(None)
+END
+prefault --json -o counted.json --follow -- python3 -B threads.py"
+    ),
     amid_noise!(
         "filter --pid",
         "mkfifo /tmp/go; sh -c 'read word < /tmp/go; exec workload absent /mnt/ext4 /mnt/tmpfs > truth' & pid=$!
