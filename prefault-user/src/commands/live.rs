@@ -221,17 +221,19 @@ impl Live {
             announced = announced(&mut self.announcements) => {
                 announced.context("failed to wait for modules")?;
                 let changes = self.modules.look();
-                self.follow_modules(changes)
+                self.follow_modules(changes)?;
+                Ok(Vec::new())
             }
             _ = self.module_ticker.tick() => {
                 let changes = if self.announcements.is_some() { self.modules.glance() } else { self.modules.look() };
-                self.follow_modules(changes)
+                self.follow_modules(changes)?;
+                Ok(Vec::new())
             }
         }
     }
 
     /// Lets go of modules that are gone and probes those that came.
-    fn follow_modules(&mut self, changes: io::Result<Changes>) -> Result<Vec<EventRecord>> {
+    fn follow_modules(&mut self, changes: io::Result<Changes>) -> Result<()> {
         let changes = changes.with_context(|| format!("failed to read {MODULES}"))?;
         self.plan_has_changed |= changes != Changes::default();
         for module in &changes.unloaded {
@@ -241,7 +243,7 @@ impl Live {
             self.session.extend(prepare::plan_for_modules(&changes.loaded, self.wish)?)?;
             self.path_names = self.session.plan().path_names();
         }
-        Ok(Vec::new())
+        Ok(())
     }
 
     /// Takes events out of the ring, at most as many as it can hold, so that a flood does not keep the rest waiting.

@@ -130,8 +130,8 @@ impl Estimates {
     fn estimate(&self, sums: &Sums, sampled_ns: f64) -> Estimate {
         if self.windows == 0 {
             let is_known = sampled_ns == 0.0;
-            let elapsed = 1.0 + sampled_ns / self.exact_ns.max(1.0);
-            return Estimate { total: sums.exact * elapsed, standard_error: is_known.then_some(0.0) };
+            let scale = 1.0 + sampled_ns / self.exact_ns.max(1.0);
+            return Estimate { total: sums.exact * scale, standard_error: is_known.then_some(0.0) };
         }
         let per_ns = sums.total / self.time_ns;
         let residuals = sums.square - 2.0 * per_ns * sums.with_time + per_ns * per_ns * self.square_time;

@@ -41,8 +41,8 @@ impl Session {
         self.word(map::TIMED_BELOW)?.set(0, below, 0).context("failed to change how many writes are timed")
     }
 
-    /// Takes the kprobes of these write paths away until [`Session::attach_missing`]. Trampolines stay: one that has nothing to do
-    /// costs little, and has to be loaded anew to come back.
+    /// Takes the kprobes of these write paths away until [`Session::attach_missing`]. Trampolines stay: one that has nothing to
+    /// do costs little, and has to be loaded anew to come back.
     pub fn pause(&mut self, paths: &[usize]) {
         let is_of = |number: &usize| paths.contains(number);
         let sites = self
