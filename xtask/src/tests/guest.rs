@@ -224,6 +224,9 @@ fn ending(finished: &Finished) -> String {
         Outcome::Panicked(console) => {
             format!("the guest's kernel panicked\n{}", last_lines(console, LINES_SHOWN, "\n"))
         }
+        Outcome::EmulatorFailed(console) => {
+            format!("QEMU failed each time before the guest was up\n{}", last_lines(console, LINES_SHOWN, "\n"))
+        }
         Outcome::NoVerdict { started: true, console } => {
             format!("the guest ended early\n{}", last_lines(console, LINES_SHOWN, "\n"))
         }

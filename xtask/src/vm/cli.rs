@@ -79,6 +79,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             eprintln!("{tail}\nerror: the guest's kernel panicked (console: {console})");
             NO_VERDICT
         }
+        Outcome::EmulatorFailed(tail) => {
+            eprintln!("{tail}\nerror: QEMU failed each time before the guest was up (console: {console})");
+            NO_VERDICT
+        }
         Outcome::NoVerdict { started, console: tail } => {
             let what = if started { "before the command did" } else { "without starting the command" };
             eprintln!("{tail}\nerror: the guest ended {what} (console: {console})");
