@@ -2,7 +2,12 @@
 //!
 //! Shared by every command that measures for a while; what is shown, and when, is theirs.
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
@@ -240,8 +245,10 @@ impl Live {
             self.session.forget(module);
         }
         if !changes.loaded.is_empty() {
+            let begun = Instant::now();
             self.session.extend(prepare::plan_for_modules(&changes.loaded, self.wish)?)?;
             self.path_names = self.session.plan().path_names();
+            log::info!("probed {} in {} ms", changes.loaded.join(", "), begun.elapsed().as_millis());
         }
         Ok(())
     }

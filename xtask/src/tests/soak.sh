@@ -2,7 +2,7 @@
 # scrape), answered (seconds that each scrape took), failures, memory (resident KiB, once a round), rounds, last.
 truncate --size 100M /tmp/f2fs; mkfs.f2fs -q /tmp/f2fs; modprobe loop; losetup /dev/loop1 /tmp/f2fs
 mkdir -p /mnt/f2fs /mnt/other
-begin_export
+begin_export -v
 ( while ! [ -e stop ]; do
     begun=$EPOCHREALTIME
     if scrape > scraped; then grep -h '^prefault_writes_total' scraped >> scrapes; else echo failed >> failures; fi
@@ -12,7 +12,7 @@ done ) & scraper=$!
 ( while ! [ -e stop ]; do workload absent /mnt/ext4 /mnt/xfs /mnt/btrfs >> truth; sleep 0.2; done ) & load=$!
 end=$((SECONDS + 60 * MINUTES))
 while [ $SECONDS -lt $end ]; do
-    modprobe f2fs; wait_until_probed f2fs; mount -t f2fs /dev/loop1 /mnt/f2fs || break
+    load_module f2fs export.log && mount -t f2fs /dev/loop1 /mnt/f2fs || break
     workload absent /mnt/f2fs >> of_module
     umount /mnt/f2fs; modprobe -r f2fs || break
     mount -t ramfs none /mnt/other; workload absent /mnt/other >> of_module; umount /mnt/other

@@ -10,22 +10,20 @@ const fn case(name: &'static str, kernels: Kernels, script: &'static str, check:
 }
 
 pub const CASES: &[Case] = &[
-    // Its module has a path of its own on every kernel. Probing it takes up to three seconds under emulation with other guests
-    // beside. The last time it is back before anybody can have seen that it was gone.
+    // Its module has a path of its own on every kernel. The last time it is back before anybody can have seen that it was gone.
     case(
         "module that comes, goes and comes back",
         Kernels::Spread,
         "truncate --size 100M /tmp/f2fs; mkfs.f2fs -q /tmp/f2fs; modprobe loop; losetup /dev/loop1 /tmp/f2fs; mkdir -p /mnt/f2fs
 round() {
-    modprobe f2fs; sleep 3; mount -t f2fs /dev/loop1 /mnt/f2fs || exit
+    load_module f2fs log && mount -t f2fs /dev/loop1 /mnt/f2fs || exit
     workload absent /mnt/f2fs >> truth
-    umount /mnt/f2fs; grep -h f2fs /sys/kernel/debug/kprobes/list > probes; modprobe -r f2fs || exit; sleep 3
-    grep -h f2fs /sys/kernel/debug/kprobes/list > left
+    umount /mnt/f2fs; grep -h f2fs /sys/kernel/debug/kprobes/list > probes; unload_module f2fs || exit
 }
 prefault -v --json -o counted.json --fstype f2fs 2> log & tool=$!
 wait_until_measuring log || exit
 round; round
-modprobe f2fs; sleep 3; modprobe -r f2fs; round
+load_module f2fs log; modprobe -r f2fs; round
 kill -INT $tool; wait $tool; code=$?
 losetup -d /dev/loop1; rm /tmp/f2fs; exit $code
 ",

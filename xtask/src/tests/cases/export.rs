@@ -21,15 +21,15 @@ pub const CASES: &[Case] = &[
         "export while a module and its filesystem come and go",
         Kernels::Spread,
         "truncate --size 100M /tmp/f2fs; mkfs.f2fs -q /tmp/f2fs; modprobe loop; losetup /dev/loop1 /tmp/f2fs; mkdir -p /mnt/f2fs
-begin_export --fstype-include f2fs
+begin_export -v --fstype-include f2fs
 ( while ! [ -e stop ]; do
     begun=$EPOCHREALTIME; scrape >> scrapes || echo failed >> failures
     awk \"BEGIN { print $EPOCHREALTIME - $begun }\" >> answered
 done ) & scraper=$!
 for round in 1 2 3; do
-    modprobe f2fs; wait_until_probed f2fs; mount -t f2fs /dev/loop1 /mnt/f2fs || exit
+    load_module f2fs export.log && mount -t f2fs /dev/loop1 /mnt/f2fs || exit
     workload absent /mnt/f2fs >> truth
-    umount /mnt/f2fs; modprobe -r f2fs || exit; sleep 2
+    umount /mnt/f2fs; unload_module f2fs || exit
 done
 touch stop; wait $scraper; scrape > last; end_export; code=$?
 losetup -d /dev/loop1; rm /tmp/f2fs; exit $code

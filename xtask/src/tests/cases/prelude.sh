@@ -42,13 +42,26 @@ wait_for_file() {
     return 1
 }
 
-# Waits until the module $1 is probed, of which the entries of its paths come last.
-wait_until_probed() {
-    for _ in {1..300}; do
-        grep -q "$1" /sys/kernel/debug/kprobes/list && break
+# Loads the module $1 and waits until the tool, whose standard error with --verbose is the file $2, has probed it.
+load_module() {
+    local before
+    before=$(grep -c "probed .*$1" "$2")
+    modprobe "$1" || return
+    for _ in {1..600}; do
+        [ "$(grep -c "probed .*$1" "$2")" -gt "$before" ] && return
         sleep 0.1
     done
-    sleep 2
+    echo "$1 was not probed within 60 s" >&2
+    return 1
+}
+
+# Unloads the module $1 and keeps in the file "left" what is still attached to it after the tool has had time to let go of it.
+unload_module() {
+    modprobe -r "$1" || return
+    for _ in {1..100}; do
+        grep -h "$1" /sys/kernel/debug/kprobes/list > left || return 0
+        sleep 0.1
+    done
 }
 
 # Starts the exporter in the background as $tool, with further arguments, and waits until it answers.
@@ -78,10 +91,9 @@ exports_a_module() {
     begin_export -v --listen 127.0.0.1:29186 --textfile /tmp/textfile/prefault.prom -i 0.5 "$@"
     cat /proc/$tool/status > status
     truncate --size 100M /tmp/f2fs; mkfs.f2fs -q /tmp/f2fs; modprobe loop; losetup /dev/loop1 /tmp/f2fs; mkdir -p /mnt/f2fs
-    modprobe f2fs; wait_until_probed f2fs; mount -t f2fs /dev/loop1 /mnt/f2fs || return
+    load_module f2fs export.log && mount -t f2fs /dev/loop1 /mnt/f2fs || return
     workload absent /mnt/f2fs >> truth
-    umount /mnt/f2fs; grep -h f2fs /sys/kernel/debug/kprobes/list > probes; modprobe -r f2fs || return; sleep 3
-    grep -h f2fs /sys/kernel/debug/kprobes/list > left
+    umount /mnt/f2fs; grep -h f2fs /sys/kernel/debug/kprobes/list > probes; unload_module f2fs || return
     scrape > metrics
     cp /tmp/textfile/prefault.prom textfile
     end_export; code=$?
