@@ -82,9 +82,9 @@ pub struct TaskContext {
     pub asked: u64,
     /// Address of the pending operation's iterator.
     pub iter: u64,
-    /// The task's minor faults when the pending prefault was called.
+    /// The task's minor faults when the pending prefault was called, or as [`crate::operation::remember_faults`] says.
     pub min_flt: u64,
-    /// The task's major faults when the pending prefault was called.
+    /// The task's major faults then.
     pub maj_flt: u64,
     /// The filesystem the task wrote to last.
     pub last: LastSlot,

@@ -37,7 +37,7 @@ use crate::{
     context::{Pending, UNKNOWN},
     maps::config,
     memory::{Cast, Typed, cast},
-    registers::{arguments_of, asked_behind},
+    registers::{arguments_behind, arguments_of, asked_behind},
     tasks::cookie_of,
 };
 
@@ -119,6 +119,20 @@ fn copy_begin(ctx: ProbeContext) -> u32 {
 #[kprobe]
 fn copy_end(ctx: ProbeContext) -> u32 {
     operation::end_copy(result_of(ctx.regs), || asked_behind(&ctx));
+    0
+}
+
+#[kprobe]
+fn prefault_only(ctx: ProbeContext) -> u32 {
+    let (asked, iter) = arguments_behind(&ctx, Pending::Prefault);
+    operation::only_prefault(result_of(ctx.regs), asked, iter);
+    0
+}
+
+#[kprobe]
+fn copy_only(ctx: ProbeContext) -> u32 {
+    let (asked, iter) = arguments_behind(&ctx, Pending::Copy);
+    operation::only_copy(result_of(ctx.regs), asked, iter);
     0
 }
 

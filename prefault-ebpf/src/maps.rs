@@ -53,6 +53,7 @@ pub static CONFIG: Config = Config {
     timing: prefault_ebpf::timing::ALL,
     windows: 0,
     floor_process: 0,
+    single_points: 0,
 };
 
 /// Reads one member of [`CONFIG`].

@@ -60,6 +60,10 @@ pub mod program {
     pub const COPY_BEGIN: &str = "copy_begin";
     /// The instruction behind the call of the copy.
     pub const COPY_END: &str = "copy_end";
+    /// The instruction behind the call of the prefault, where nothing runs before it.
+    pub const PREFAULT_ONLY: &str = "prefault_only";
+    /// The instruction behind the call of the copy, where nothing runs before it.
+    pub const COPY_ONLY: &str = "copy_only";
     /// Return of the prefault or of the copy itself, where the kernel allows probing them directly.
     pub const PREFAULT_RETURN: &str = "prefault_return";
     /// Return of the copy itself, where the kernel allows probing it directly.

@@ -1,5 +1,6 @@
 //! Probe bodies of the prefault and the copy: begin and end, on whichever point they were attached to.
 
+use aya_ebpf::bindings::task_struct;
 use prefault_ebpf::{CopyLedger, EventKind, Latency, Loss, PrefaultLedger, bucket_of};
 
 use crate::{
@@ -23,13 +24,8 @@ pub fn begin(operation: Pending, asked: u64, iter: u64) {
     }
     let task = current_task();
     let Some((context, frame)) = innermost(CONTEXTS.get(task), operation, window) else { return };
-    lose_pending(context);
-    if frame.flags & frame_flag::SOURCE_KNOWN == 0 {
-        learn_source(frame, iter);
-    }
+    note(context, frame, asked, iter);
     context.pending = operation as u32;
-    context.asked = asked;
-    context.iter = iter;
     if operation == Pending::Prefault {
         (context.min_flt, context.maj_flt) = faults_of(task);
     }
@@ -50,6 +46,25 @@ pub fn end_prefault(result: u64, asked: impl FnOnce() -> u64) {
     let task = current_task();
     let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault, window, asked) else { return };
     let now = clock::end_of(frame, early);
+    finish_prefault(task, context, frame, result, now);
+}
+
+/// As [`end_prefault`], where the call was not probed: its faults are those since [`remember_faults`].
+#[inline(always)]
+pub fn only_prefault(result: u64, asked: u64, iter: u64) {
+    let window = windows::now();
+    if window.is_shut() {
+        return;
+    }
+    let task = current_task();
+    let Some((context, frame)) = innermost(CONTEXTS.get(task), Pending::Prefault, window) else { return };
+    note(context, frame, asked, iter);
+    finish_prefault(task, context, frame, result, 0);
+    remember_faults(context, || task);
+}
+
+#[inline(always)]
+fn finish_prefault(task: *mut task_struct, context: &mut TaskContext, frame: &mut Frame, result: u64, now: u64) {
     frame.prefaults += 1;
     frame.flags |= frame_flag::PREFAULTED;
     let unfaulted = unfaulted_bytes(context, result);
@@ -92,6 +107,25 @@ pub fn end_copy(copied: u64, asked: impl FnOnce() -> u64) {
     let context = CONTEXTS.get(current_task());
     let Some((context, frame)) = returning(context, Pending::Copy, window, asked) else { return };
     let now = clock::end_of(frame, early);
+    finish_copy(context, frame, copied, now);
+}
+
+/// As [`end_copy`], where the call was not probed.
+#[inline(always)]
+pub fn only_copy(copied: u64, asked: u64, iter: u64) {
+    let window = windows::now();
+    if window.is_shut() {
+        return;
+    }
+    let task = current_task();
+    let Some((context, frame)) = innermost(CONTEXTS.get(task), Pending::Copy, window) else { return };
+    note(context, frame, asked, iter);
+    finish_copy(context, frame, copied, 0);
+    remember_faults(context, || task);
+}
+
+#[inline(always)]
+fn finish_copy(context: &mut TaskContext, frame: &mut Frame, copied: u64, now: u64) {
     frame.copies += 1;
     if frame.flags & frame_flag::COPIED == 0 {
         frame.flags |= frame_flag::COPIED;
@@ -106,6 +140,26 @@ pub fn end_copy(copied: u64, asked: impl FnOnce() -> u64) {
     frame.copied += copied;
     if copied < context.asked && frame.flags & frame_flag::FROM_KERNEL == 0 {
         events::send(EventKind::ShortCopy, context, frame, copied);
+    }
+}
+
+/// Notes what an operation was called with.
+#[inline(always)]
+fn note(context: &mut TaskContext, frame: &mut Frame, asked: u64, iter: u64) {
+    lose_pending(context);
+    if frame.flags & frame_flag::SOURCE_KNOWN == 0 {
+        learn_source(frame, iter);
+    }
+    context.asked = asked;
+    context.iter = iter;
+}
+
+/// Notes the faults that the task has had, for the next prefault whose call is not probed. In a write path it is the prefault
+/// that takes faults: at the entry of each path, and behind each operation, which may have taken some too, this is noted anew.
+#[inline(always)]
+pub fn remember_faults(context: &mut TaskContext, task: impl FnOnce() -> *mut task_struct) {
+    if config!(single_points) != 0 {
+        (context.min_flt, context.maj_flt) = faults_of(task());
     }
 }
 

@@ -7,7 +7,7 @@ use prefault_ebpf::HELD_BY_STACK;
 
 use crate::{
     context::{Pending, UNKNOWN},
-    memory::{Memory, Untyped},
+    memory::{Memory, Untyped, word_at},
     tasks::cookie_of,
 };
 
@@ -30,8 +30,20 @@ macro_rules! load {
 /// Bytes asked for, and the iterator, at the point before a call.
 #[inline(always)]
 pub fn arguments_of(ctx: &ProbeContext, _operation: Pending) -> (u64, u64) {
+    // Few are on the stack there, and giving a pointer a type takes registers from what comes after it, always.
+    held_both(ctx, |address| Untyped::read(address as *const u8, 0))
+}
+
+/// The same at the only point, behind the call.
+#[inline(always)]
+pub fn arguments_behind(ctx: &ProbeContext, _operation: Pending) -> (u64, u64) {
+    held_both(ctx, word_at)
+}
+
+#[inline(always)]
+fn held_both(ctx: &ProbeContext, word: fn(u64) -> Option<u64>) -> (u64, u64) {
     let cookie = cookie_of(ctx, None);
-    (held(ctx.regs, cookie & 31), held(ctx.regs, cookie >> 5 & 31))
+    (held(ctx.regs, cookie & 31, word), held(ctx.regs, cookie >> 5 & 31, word))
 }
 
 /// Bytes asked for, at the point behind a call, if they are only known there.
@@ -41,12 +53,12 @@ pub fn asked_behind(ctx: &ProbeContext) -> u64 {
 }
 
 #[inline(always)]
-fn held(regs: *mut pt_regs, by: u64) -> u64 {
+fn held(regs: *mut pt_regs, by: u64, word: fn(u64) -> Option<u64>) -> u64 {
     if by & HELD_BY_STACK == 0 {
         return register(regs, by);
     }
     let stack: u64 = load!(regs, 152);
-    Untyped::read((stack + (by & 15) * 8) as *const u8, 0).unwrap_or(0)
+    word(stack + (by & 15) * 8).unwrap_or(0)
 }
 
 /// Register `number` in the encoding of instructions. The stack pointer holds no argument: it says that it is unknown.

@@ -27,6 +27,12 @@ pub fn arguments_of(ctx: &ProbeContext, operation: Pending) -> (u64, u64) {
     }
 }
 
+/// Behind a call that is probed itself, nothing is known; no operation has one point there.
+#[inline(always)]
+pub fn arguments_behind(_ctx: &ProbeContext, _operation: Pending) -> (u64, u64) {
+    (UNKNOWN, 0)
+}
+
 /// Nothing is only known behind a call that is probed itself.
 #[inline(always)]
 pub fn asked_behind(_ctx: &ProbeContext) -> u64 {

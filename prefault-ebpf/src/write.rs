@@ -14,7 +14,7 @@ use crate::{
     maps::{LEDGERS, PATH_LEDGERS, config},
     memory::{Arguments, Memory, is_direct, target_of},
     messages::warn,
-    operation::lose_pending,
+    operation::{lose_pending, remember_faults},
     slots::slot_of,
     tasks::{CONTEXTS, current_task},
     windows,
@@ -96,6 +96,7 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
         (*frame).path = cookie as u32;
         (*frame).flags = flags;
         (*context).depth = depth + 1;
+        remember_faults(&mut *context, current_task);
         if clock::is_timed(&*frame) {
             (*frame).start_ns = clock::now();
         }

@@ -143,6 +143,9 @@ pub struct SelftestArgs {
     /// How the kernel is probed: auto, fentry, optimised or trap, as `prefault --help` says
     #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
     pub mechanism: Mechanism,
+    /// Test the points that --no-latency uses, which are fewer
+    #[arg(long)]
+    pub no_latency: bool,
     /// Folders to write to; network mounts only if named [default: one on each local filesystem that can be written to]
     #[arg(value_name = "DIR")]
     pub folders: Vec<PathBuf>,

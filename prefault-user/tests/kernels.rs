@@ -254,6 +254,17 @@ fn probes_around_a_call_are_near_it_and_on_instructions() {
 }
 
 #[test]
+fn what_generic_perform_write_asks_for_is_known_behind_its_calls() {
+    for Expected { release, .. } in KERNELS {
+        for site in sites_of(&facts(release)).sites {
+            if site.call.caller == "generic_perform_write" {
+                assert!(site.around.behind.is_some(), "{release}: {site:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn places_where_a_path_returns_lead_to_exactly_its_return_instructions() {
     let (mut n_returns, mut n_early) = (0, 0);
     for Expected { release, .. } in KERNELS {

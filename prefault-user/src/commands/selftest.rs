@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cli::SelftestArgs,
-    data::{Interval, Snapshot},
+    data::{Interval, Snapshot, Timing},
     phases::Phases,
     probe::{
         filters::Filters,
@@ -56,7 +56,7 @@ fn compare_all(args: &SelftestArgs) -> Result<u8> {
     let phases = Phases::begin();
     let (kernel, plan, groundwork) = prepare::plan_and_groundwork(args.mechanism.into(), &phases)?;
     let filters = Filters { processes: vec![process::id()], comms: vec![WRITER.to_owned()], ..Filters::default() };
-    let options = Options { filters, ..Options::default() };
+    let options = Options { filters, timing: Timing::wished(None, args.no_latency), ..Options::default() };
     let session = Session::start(plan, groundwork, &options, &phases).map_err(prepare::explain)?;
     output.write(&format!(
         "self-test on {kernel}, seed {}\n\n{:<34} {:<9} {:>7} {:>12} {:>7} {:>7}   {:>5}  {}\n",

@@ -19,7 +19,7 @@ use super::{
     load::despite_signals,
     opening::{Opened, Wanted, beside},
     plan::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline},
-    points::{Place, SitePoints, cookie_of_path, points_of_floor, points_of_path, points_of_site},
+    points::{Manners, Place, SitePoints, cookie_of_path, points_of_floor, points_of_path, points_of_site},
     stats::Programs,
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 pub(super) struct Attaching {
     bpf: Ebpf,
     pmu: KprobePmu,
-    without_cookies: bool,
+    manners: Manners,
     /// The kernel's types, until the first plan is attached; they are large, and modules are probed without.
     btf: Option<Btf>,
     /// All programs that were loaded, for their statistics.
@@ -52,14 +52,13 @@ struct Point {
 }
 
 impl Attaching {
-    /// `without_cookies`: points at the entry of paths are told apart by address, in a map. What is loaded is added to
-    /// `programs`.
-    pub(super) fn new(bpf: Ebpf, without_cookies: bool, btf: Option<Btf>, programs: Programs) -> Result<Self> {
+    /// What is loaded is added to `programs`.
+    pub(super) fn new(bpf: Ebpf, manners: Manners, btf: Option<Btf>, programs: Programs) -> Result<Self> {
         let pmu = KprobePmu::open().context("failed to find the kprobe PMU")?;
         Ok(Self {
             bpf,
             pmu,
-            without_cookies,
+            manners,
             btf,
             programs,
             opened: Opened::default(),
@@ -128,7 +127,7 @@ impl Attaching {
         }
         for planned in plan.sites.iter().filter(|planned| planned.mechanism == Ok(Mechanism::CallSite)) {
             for ends in [true, false] {
-                let points = points_of_site(&planned.site, ends, self.without_cookies);
+                let points = points_of_site(&planned.site, ends, self.manners.of_site(&planned.site, &plan.paths));
                 if !self.is_attached(points.place) {
                     let wanted_here = |&address| (points.program, Wanted { address, on_return: false });
                     wanted.extend(points.addresses.iter().map(wanted_here));
@@ -141,7 +140,7 @@ impl Attaching {
     /// How a path is to be probed, given what the programs can do.
     fn mechanism_of(&self, planned: &PlannedPath) -> Result<Mechanism, Refusal> {
         let mechanism = planned.mechanism.clone()?;
-        Ok(if self.without_cookies { without_trampoline(&planned.path) } else { mechanism })
+        Ok(if self.manners.without_cookies { without_trampoline(&planned.path) } else { mechanism })
     }
 
     fn load_all_tracing(&mut self, plan: &Plan) -> Result<()> {
@@ -265,7 +264,7 @@ impl Attaching {
         let (name, places, on_return) = points_of_path(path, mechanism, entry);
         let mut links = Vec::new();
         for &address in places {
-            if self.without_cookies && !on_return {
+            if self.manners.without_cookies && !on_return {
                 self.name_point(address, cookie)?;
             }
             match self.attach_probe(name, address, on_return, cookie)? {
@@ -327,9 +326,10 @@ impl Attaching {
     }
 
     fn attach_sites(&mut self, plan: &mut Plan, ends: bool) -> Result<()> {
-        for planned in plan.sites.iter_mut().filter(|planned| planned.mechanism == Ok(Mechanism::CallSite)) {
-            let SitePoints { program, place, addresses, cookie } =
-                points_of_site(&planned.site, ends, self.without_cookies);
+        let Plan { sites, paths, .. } = plan;
+        for planned in sites.iter_mut().filter(|planned| planned.mechanism == Ok(Mechanism::CallSite)) {
+            let manner = self.manners.of_site(&planned.site, paths);
+            let SitePoints { program, place, addresses, cookie } = points_of_site(&planned.site, ends, manner);
             if self.is_attached(place) {
                 continue;
             }

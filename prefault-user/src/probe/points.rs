@@ -6,7 +6,7 @@ use prefault_ebpf::{
     COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, HELD_BY_NOTHING, HELD_BY_STACK, cookie_of_arguments, program,
 };
 
-use super::plan::Mechanism;
+use super::plan::{Mechanism, PlannedPath};
 use crate::sites::{Around, Destination, FloorPlaces, Holder, Operation, Path, Site};
 
 /// What a point is for.
@@ -37,6 +37,29 @@ pub(super) fn points_of_path(path: &Path, mechanism: Mechanism, entry: bool) -> 
     }
 }
 
+/// What points can be made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manners {
+    /// Points at the entry of paths are told apart by address, in a map, because there are no cookies.
+    pub(super) without_cookies: bool,
+    /// Operations are probed behind the call alone where that is enough, since nobody wants to know when they begin.
+    pub(super) single_points: bool,
+}
+
+impl Manners {
+    /// A path around another one may take faults outside its prefault, by direct I/O; there the call is probed too.
+    pub(super) fn of_site(self, site: &Site, paths: &[PlannedPath]) -> Manner {
+        let mut numbers = site.paths.as_deref().unwrap_or_default().iter();
+        match site.around.behind {
+            _ if self.without_cookies => Manner::Plain,
+            Some(held) if self.single_points && numbers.all(|&number| paths[number].path.copies) => {
+                Manner::Behind(held)
+            }
+            _ => Manner::BothSides,
+        }
+    }
+}
+
 /// The points before a call, or behind it.
 pub(super) struct SitePoints<'a> {
     pub(super) program: &'static str,
@@ -45,21 +68,33 @@ pub(super) struct SitePoints<'a> {
     pub(super) cookie: u64,
 }
 
-/// The points behind a call if `ends`, else the one before it.
-pub(super) fn points_of_site(site: &Site, ends: bool, without_cookies: bool) -> SitePoints<'_> {
+/// How the points of a site are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// On the call and on the instruction behind it, without cookies.
+    Plain,
+    /// Where the kernel can make jumps of them, on both sides of the call.
+    BothSides,
+    /// Behind the call, where it is still known what was asked for.
+    Behind([Holder; 2]),
+}
+
+/// The points behind a call if `ends`, else the one before it, if there is to be one.
+pub(super) fn points_of_site(site: &Site, ends: bool, manner: Manner) -> SitePoints<'_> {
     let (call, around) = (&site.call, &site.around);
-    let (program, place) = match (site.target.signature.operation, ends) {
-        (Operation::Prefault, false) => (program::PREFAULT_BEGIN, Place::Call(call.address)),
-        (Operation::Prefault, true) => (program::PREFAULT_END, Place::AfterCall(call.address)),
-        (Operation::Copy, false) => (program::COPY_BEGIN, Place::Call(call.address)),
-        (Operation::Copy, true) => (program::COPY_END, Place::AfterCall(call.address)),
+    let (begin, end, only) = match site.target.signature.operation {
+        Operation::Prefault => (program::PREFAULT_BEGIN, program::PREFAULT_END, program::PREFAULT_ONLY),
+        Operation::Copy => (program::COPY_BEGIN, program::COPY_END, program::COPY_ONLY),
     };
-    let (addresses, cookie) = match (without_cookies, ends) {
-        (true, false) => (slice::from_ref(&call.address), 0),
-        (true, true) => (slice::from_ref(&call.after), 0),
-        (false, false) => (slice::from_ref(&around.begin), cookie_before(around)),
-        (false, true) => (around.ends.as_slice(), cookie_behind(around)),
+    let (program, addresses, cookie) = match (manner, ends) {
+        (Manner::Plain, false) => (begin, slice::from_ref(&call.address), 0),
+        (Manner::Plain, true) => (end, slice::from_ref(&call.after), 0),
+        (Manner::BothSides, false) => (begin, slice::from_ref(&around.begin), cookie_of([around.asked, around.iter])),
+        (Manner::BothSides, true) => (end, around.ends.as_slice(), cookie_behind(around)),
+        (Manner::Behind(_), false) => (begin, [].as_slice(), 0),
+        (Manner::Behind(held), true) => (only, around.ends.as_slice(), cookie_of(held)),
     };
+    let place = if ends { Place::AfterCall(call.address) } else { Place::Call(call.address) };
     SitePoints { program, place, addresses, cookie }
 }
 
@@ -84,9 +119,9 @@ pub(super) fn cookie_of_path(number: usize, path: &Path) -> u64 {
     number as u64 | if path.copies { COOKIE_COPIES } else { 0 } | destination
 }
 
-/// What holds the arguments at the point before a call.
-fn cookie_before(around: &Around) -> u64 {
-    cookie_of_arguments([around.asked, around.iter].map(|holder| match holder {
+/// What holds the bytes asked for and the iterator at a point.
+fn cookie_of(holders: [Holder; 2]) -> u64 {
+    cookie_of_arguments(holders.map(|holder| match holder {
         Holder::Register(number) => number.into(),
         Holder::StackWord(word) => HELD_BY_STACK | u64::from(word),
         Holder::RegisterBehind(_) => HELD_BY_NOTHING,

@@ -21,7 +21,7 @@ use super::{
     object::{Object, object},
     plan::{Plan, Wish},
     pods::PodConfig,
-    points::Place,
+    points::{Manners, Place},
     stats::{self, Programs},
 };
 use crate::{
@@ -55,6 +55,14 @@ pub struct Options {
     pub limit_percent: Option<f64>,
     /// How the kernel is probed; the plan is made so.
     pub wish: Wish,
+}
+
+impl Options {
+    /// Whether operations need no point before them: when they began is not to be known, and events, which say where, are
+    /// not wanted.
+    fn has_single_points(&self) -> bool {
+        self.timing == Timing::None && !self.events
+    }
 }
 
 impl Default for Options {
@@ -97,7 +105,8 @@ impl Session {
         let runs_measured = runs_measured
             .context("failed to measure the runs of BPF programs, as --own-cost and --max-overhead ask (Linux 5.8)")?;
         let counters = Counters::take(&mut bpf, options.slots, programs.clone(), runs_measured)?;
-        let attaching = Attaching::new(bpf, object.is_basic, btf, programs)?;
+        let manners = Manners { without_cookies: object.is_basic, single_points: options.has_single_points() };
+        let attaching = Attaching::new(bpf, manners, btf, programs)?;
         let mut session = Self { plan, attaching, counters: Arc::new(counters), floor: None };
         if let Timing::OneIn(n) = options.timing {
             session.time_one_in(n)?;
@@ -288,6 +297,7 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
     config.0.events = u32::from(events);
     config.0.slots = slots;
     filters.configure(&mut config.0);
+    config.0.single_points = u32::from(options.has_single_points() && !object.is_basic);
     config.0.floor_process = if floor { process::id() } else { 0 };
     config.0.windows = u32::from(limited);
     config.0.timing = match timing {

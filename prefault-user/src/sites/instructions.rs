@@ -58,6 +58,9 @@ pub struct Around {
     pub asked: Holder,
     /// What holds the iterator.
     pub iter: Holder,
+    /// What still holds the bytes asked for and the iterator at each of `ends`, if something does: [`Holder::Register`] and
+    /// [`Holder::StackWord`] are meant there. The call itself need not be probed to know them.
+    pub behind: Option<[Holder; 2]>,
     /// Addresses of the probes behind the call, of which every return meets one: where the code parts right behind it, there
     /// are two.
     pub ends: Vec<u64>,

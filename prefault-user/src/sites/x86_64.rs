@@ -1,6 +1,7 @@
 //! x86-64: `e8 rel32` calls, `cc` breakpoints, five-byte ftrace locations.
 
 mod around;
+mod held;
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Register};
 
@@ -124,7 +125,7 @@ impl InstructionSet for X86_64 {
     }
 
     fn argument_registers(arguments: [u8; 2]) -> [u8; 2] {
-        around::argument_registers(arguments).map(|register| register.number() as u8)
+        held::argument_registers(arguments).map(|register| register.number() as u8)
     }
 
     fn is_breakpoint(text: &[u8]) -> bool {

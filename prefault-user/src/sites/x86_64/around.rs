@@ -7,27 +7,16 @@
 //! where it is moved from; what is only computed there is taken behind the call. Behind it, it goes past what cannot run elsewhere
 //! for as long as the result stays in its register; at a branch, both ways are probed.
 
-use iced_x86::{
-    ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
-    OpKind, Register,
-};
+use iced_x86::{ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, Register};
 
-use super::X86_64;
+use super::{
+    X86_64,
+    held::{KEPT_BY_CALLS, Origin, argument_registers, held_behind, holder, writes},
+};
 use crate::sites::instructions::{Around, Holder, InstructionSet as _};
 
 /// Instructions that the end is moved by at most, so that what is measured stays what it is.
 const MOST_PASSED: usize = 4;
-
-/// The registers of the first six arguments.
-const ARGUMENTS: [Register; 6] =
-    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
-
-/// Registers that a function leaves as they were (System V ABI).
-const KEPT_BY_CALLS: [Register; 6] =
-    [Register::RBX, Register::RBP, Register::R12, Register::R13, Register::R14, Register::R15];
-
-/// Words of the stack that an argument is looked for in.
-const STACK_WORDS: u64 = 16;
 
 /// Places around the call at `call` in `function`, which is at `address`, and what holds `arguments` there. `jumps` are all
 /// places that are jumped to.
@@ -43,16 +32,10 @@ pub fn around(function: &[u8], address: u64, call: u64, arguments: [u8; 2], jump
         _ => None,
     };
     let ends = behind(&instructions, index + 1, needed, jumps).unwrap_or_else(|| vec![after]);
-    Some(Around { begin, asked, iter, ends })
-}
-
-/// The registers of arguments number `arguments` at a call.
-pub fn argument_registers(arguments: [u8; 2]) -> [Register; 2] {
-    arguments.map(|argument| ARGUMENTS[usize::from(argument)])
-}
-
-fn holder(register: Register) -> Holder {
-    Holder::Register(register.number() as u8)
+    let passed = || instructions[index + 1..].iter().take_while(|instruction| instruction.ip() < ends[0]);
+    let [asked_behind, iter_behind] =
+        argument_registers(arguments).map(|argument| held_behind(&instructions[..index], argument, passed(), jumps));
+    Some(Around { begin, asked, iter, behind: asked_behind.zip(iter_behind).map(<[Holder; 2]>::from), ends })
 }
 
 /// Where instructions start that can run elsewhere, as [`crate::sites::instructions::InstructionSet::movable`] says.
@@ -63,50 +46,6 @@ pub fn movable(text: &[u8], address: u64) -> Vec<u64> {
     let movable = instructions.take_while(|instruction| can_run_elsewhere(instruction) || saves(instruction));
     starts.extend(movable.map(|instruction| instruction.next_ip()));
     starts
-}
-
-/// Where an argument comes from, while the instructions before a call are gone through backwards.
-#[derive(Clone, Copy)]
-enum Origin {
-    /// It is in this register from here to the call.
-    Register(Register),
-    /// It is in this word of the stack from here to the call.
-    StackWord(u8),
-    /// It is only known behind the call, in this register.
-    Behind(Register),
-}
-
-impl Origin {
-    /// Where it is before `instruction`, if it can be said. What is computed right before the call is still there behind it in
-    /// a register that calls leave alone.
-    fn before(self, instruction: &Instruction) -> Option<Self> {
-        match self {
-            Self::Register(register) if is_move(instruction) && instruction.op0_register() == register => {
-                Some(Self::Register(instruction.op1_register()))
-            }
-            Self::Register(register)
-                if instruction.op0_kind() == OpKind::Register && instruction.op0_register() == register =>
-            {
-                match stack_word(instruction) {
-                    Some(word) => Some(Self::StackWord(word)),
-                    None => KEPT_BY_CALLS.contains(&register).then_some(Self::Behind(register)),
-                }
-            }
-            Self::Register(register) => (!writes(instruction, register)).then_some(self),
-            Self::StackWord(_) => {
-                (instruction.op0_kind() != OpKind::Memory && !writes(instruction, Register::RSP)).then_some(self)
-            }
-            Self::Behind(_) => Some(self),
-        }
-    }
-
-    fn holder(self) -> Holder {
-        match self {
-            Self::Register(register) => holder(register),
-            Self::StackWord(word) => Holder::StackWord(word),
-            Self::Behind(register) => Holder::RegisterBehind(register.number() as u8),
-        }
-    }
 }
 
 /// The nearest place before the call where a probe can be optimised, and what holds the bytes asked for and the iterator.
@@ -202,28 +141,6 @@ fn is_conditional_move(instruction: &Instruction) -> bool {
         && instruction.op_count() == 2
 }
 
-/// The word of the stack that an instruction only loads a register from.
-fn stack_word(instruction: &Instruction) -> Option<u8> {
-    let is_load = instruction.mnemonic() == Mnemonic::Mov
-        && instruction.op1_kind() == OpKind::Memory
-        && instruction.op0_register().is_gpr64()
-        && (instruction.memory_base(), instruction.memory_index()) == (Register::RSP, Register::None);
-    let offset = instruction.memory_displacement64();
-    (is_load && offset.is_multiple_of(8) && offset / 8 < STACK_WORDS).then_some((offset / 8) as u8)
-}
-
-fn is_move(instruction: &Instruction) -> bool {
-    instruction.mnemonic() == Mnemonic::Mov
-        && [instruction.op0_kind(), instruction.op1_kind()] == [OpKind::Register; 2]
-        && instruction.op0_register().is_gpr64()
-}
-
-fn writes(instruction: &Instruction, register: Register) -> bool {
-    InstructionInfoFactory::new().info(instruction).used_registers().iter().any(|used| {
-        used.register().full_register() == register && !matches!(used.access(), OpAccess::Read | OpAccess::CondRead)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,11 +156,12 @@ mod tests {
     const RDI: Holder = Holder::Register(7);
 
     fn found(function: &[u8], call: u64, jumps: &[u64]) -> Option<Around> {
-        around(function, AT, call, [1, 0], jumps)
+        // What holds arguments behind a call has tests of its own.
+        around(function, AT, call, [1, 0], jumps).map(|around| Around { behind: None, ..around })
     }
 
     fn places(begin: u64, asked: Holder, iter: Holder, end: u64) -> Option<Around> {
-        Some(Around { begin, asked, iter, ends: vec![end] })
+        Some(Around { begin, asked, iter, behind: None, ends: vec![end] })
     }
 
     #[test]
@@ -251,6 +169,13 @@ mod tests {
         // rbx is number 3.
         let expected = places(AT, Holder::Register(3), Holder::Register(15), AT + 15);
         assert_eq!(found(&FUNCTION, CALL, &[]), expected);
+    }
+
+    #[test]
+    fn arguments_that_are_still_there_at_the_end_are_named() {
+        let held = |function: &[u8], call| around(function, AT, call, [1, 0], &[]).and_then(|around| around.behind);
+        assert_eq!(held(&FUNCTION, CALL), Some([Holder::Register(3), Holder::Register(15)]));
+        assert_eq!(held(&BRANCH, AT + 7), None, "nobody says where the iterator comes from");
     }
 
     #[test]
@@ -285,7 +210,8 @@ mod tests {
 
     #[test]
     fn what_is_computed_before_the_call_is_taken_behind_it_and_both_ways_of_a_branch_are_probed() {
-        let expected = Around { begin: AT, asked: Holder::RegisterBehind(12), iter: RDI, ends: vec![AT + 17, AT + 23] };
+        let (asked, ends) = (Holder::RegisterBehind(12), vec![AT + 17, AT + 23]);
+        let expected = Around { begin: AT, asked, iter: RDI, behind: None, ends };
         assert_eq!(found(&BRANCH, AT + 7, &[AT + 23]), Some(expected));
     }
 

@@ -29,6 +29,11 @@ pub const CASES: &[Case] = &[
         exact,
     ),
     case(
+        "self-test without latencies",
+        "prefault selftest --no-latency /mnt/ext4 /mnt/xfs /mnt/btrfs /mnt/tmpfs\n",
+        exact,
+    ),
+    case(
         "one write in ten timed",
         "prefault --sample 10 --json -o counted.json -- sh -c 'workload --count 4000 resident /mnt/tmpfs > truth'\n",
         |said, _| {
