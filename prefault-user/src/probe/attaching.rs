@@ -17,7 +17,7 @@ use prefault_ebpf::{cookie_of_arguments, map, program};
 use super::{
     attach::{KprobePmu, Link, attach_event, attach_tracing},
     load::despite_signals,
-    opening::{Opened, Wanted, beside},
+    opening::{Opened, Wanted, close_all, open_beside},
     plan::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline},
     points::{Manners, Place, SitePoints, cookie_of_path, points_of_floor, points_of_path, points_of_site},
     stats::Programs,
@@ -99,16 +99,16 @@ impl Attaching {
         let floor = floor.map(points_of_floor).unwrap_or_default();
         wanted.extend(floor.into_iter().map(|(name, address)| (name, Wanted { address, on_return: false })));
         wanted.extend(self.wanted(plan));
-        let jobs = wanted.iter().map(|&(_, wanted)| wanted).collect();
         let pmu = self.pmu;
-        let open = |wanted: Wanted| (wanted, pmu.open_event(wanted.address, wanted.on_return));
+        let open = |wanted: Wanted| pmu.open_event(wanted.address, wanted.on_return);
         let load = || {
             wanted.iter().try_for_each(|&(name, _)| self.load_kprobe(name).map(drop))?;
             self.load_all_tracing(plan)
         };
-        let (opened, loaded) =
-            phases.measure("make kprobes", || beside(jobs, open, || phases.measure("load programs", load)));
-        opened.into_iter().for_each(|(wanted, event)| self.opened.add(wanted, event));
+        let kprobes: Vec<Wanted> = wanted.iter().map(|&(_, wanted)| wanted).collect();
+        let load = || phases.measure("load programs", load);
+        let (opened, loaded) = phases.measure("make kprobes", || open_beside(&kprobes, open, load));
+        self.opened = opened;
         loaded
     }
 
@@ -181,7 +181,7 @@ impl Attaching {
 
     /// Detaches every point in `module`.
     pub(super) fn forget(&mut self, module: &str) {
-        self.points.retain(|point| point.module.as_deref() != Some(module));
+        self.take_away(|point| point.module.as_deref() == Some(module));
     }
 
     /// Takes away the kprobes of paths by number and of calls by address.
@@ -194,7 +194,12 @@ impl Attaching {
                     Place::Target(_) => false,
                 }
         };
-        self.points.retain(|point| !is_meant(point));
+        self.take_away(is_meant);
+    }
+
+    fn take_away(&mut self, is_meant: impl Fn(&Point) -> bool) {
+        let gone = self.points.extract_if(.., |point| is_meant(point));
+        close_all(gone.map(|point| point.link).collect());
     }
 
     /// Where there are kprobes for `places`, in their order.
@@ -368,6 +373,12 @@ impl Attaching {
             self.programs.push(program.fd()?.as_fd().try_clone_to_owned()?);
         }
         Ok(program)
+    }
+}
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        self.take_away(|_| true);
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     filters::Filters,
     floor, made,
     object::{Object, object},
+    opening::close_all,
     plan::{Plan, Wish},
     pods::PodConfig,
     points::{Manners, Place},
@@ -124,7 +125,7 @@ impl Session {
             let measure = || floor::measure(session.attaching.bpf(), &session.plan.floor);
             session.floor = Some(phases.measure("measure the floor", measure)?);
         }
-        phases.measure("detach the floor", || drop(floor_points));
+        phases.measure("detach the floor", || close_all(floor_points));
         return_memory();
         for operation in [Operation::Prefault, Operation::Copy] {
             if !session.plan.measures(operation) {
