@@ -291,7 +291,8 @@ impl Groundwork {
 fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) -> Result<Ebpf> {
     let Options { verbose, events, slots, ref filters, own_cost: _, timing, floor, limit_percent, wish: _ } = *options;
     let limited = limit_percent.is_some();
-    let log_level: u8 = if verbose { log::Level::Info as u8 } else { 0 };
+    // Where pointers get no types (before 6.2) the verifier finds programs with messages too large (E2BIG on 6.1).
+    let log_level: u8 = if verbose && plan.cast.is_some() { log::Level::Info as u8 } else { 0 };
     // The verifier's log is pages long, and writing it slows the load down.
     let verifier_log = if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::DISABLE };
     let mut config = PodConfig(plan.config);
