@@ -9,6 +9,7 @@ use prefault_user::{cli::Cli, commands};
 const ERROR: u8 = 2;
 
 fn main() -> ExitCode {
+    share_one_arena();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
@@ -22,6 +23,13 @@ fn main() -> ExitCode {
             ExitCode::from(ERROR)
         }
     }
+}
+
+/// Has all threads take memory from one place: what starting or probing a module took comes back from the first thread's only. It
+/// has to be said before there are threads.
+fn share_one_arena() {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 /// An error as one line; what the verifier wrote, which can be pages, is for --verbose.

@@ -16,8 +16,8 @@ use std::{
 use super::attach::Link;
 
 const STACK_BYTES: usize = 64 * 1024;
-/// A thread for each kprobe of a host with many filesystems; all they do is wait.
-const MOST_THREADS: usize = 64;
+/// All they do is wait; services have limits to their tasks (64 in `packaging/systemd`).
+const MOST_THREADS: usize = 32;
 /// No jump covers what is so far behind its place: 5 bytes, and up to the end of the last of these instructions
 /// (arch/x86/include/asm/kprobes.h, MAX_OPTIMIZED_LENGTH).
 const REACH_BYTES: u64 = 20;
@@ -59,7 +59,8 @@ pub(super) fn open_beside<M>(
     (opened.into_inner().unwrap_or_else(PoisonError::into_inner), meanwhile)
 }
 
-/// Takes away what the links attach: each waits until no processor can be in its probe any more.
+/// Takes away what the links attach: each waits until no processor can be in its probe any more. Those of trampolines, which have
+/// no address, are one group; they are few.
 pub(super) fn close_all(links: Vec<Link>) {
     on_threads(neighbourhoods(links, |link| link.address.unwrap_or_default()), drop, || ());
 }
@@ -72,12 +73,15 @@ fn on_threads<T: Send, M>(groups: Vec<Vec<T>>, run: impl Fn(T) + Sync, meanwhile
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let work = || std::iter::from_fn(next).flatten().for_each(&run);
     thread::scope(|scope| {
-        for _ in 0..n_threads {
-            // What no thread does is done below.
-            let _ = thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
-        }
+        let start = |_| thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work).ok();
+        let threads: Vec<_> = (0..n_threads).filter_map(start).collect();
         let meanwhile = meanwhile();
+        // What no thread has done.
         work();
+        // Leaving the scope would not wait for the threads themselves.
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
         meanwhile
     })
 }

@@ -76,7 +76,6 @@ impl Tended {
             let _runs: oneshot::Sender<()> = runs;
             runtime.block_on(tend(live, &known));
         };
-        share_one_arena();
         thread::Builder::new().name("session".to_owned()).spawn(tend).context("failed to start a thread")?;
         Ok(tended)
     }
@@ -118,12 +117,6 @@ impl Tended {
         let _dropped = (&mut self.ended).await;
         anyhow!("the thread that tends the session has ended")
     }
-}
-
-/// Has all threads take memory from one place: what probing a module took comes back from the first thread's only.
-fn share_one_arena() {
-    // SAFETY: the call takes numbers.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
 fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
