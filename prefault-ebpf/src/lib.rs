@@ -285,6 +285,10 @@ pub const fn cookie_of_arguments([asked, iter]: [u64; 2]) -> u64 {
     asked & 31 | (iter & 31) << 5
 }
 
+/// In the cookie of a point behind a call, with a number of a register in bits 0 to 3: others come there too, who have not
+/// called.
+pub const COOKIE_SHARED: u64 = 1 << 4;
+
 /// With [`COOKIE_FILE`]: the position is argument 2, counted from 0, not 1.
 pub const COOKIE_POSITION_IS_THIRD: u64 = 1 << 34;
 /// In place of a cookie where there is none: the return of whichever path the task entered last.

@@ -37,7 +37,7 @@ use crate::{
     context::{Pending, UNKNOWN},
     maps::config,
     memory::{Cast, Typed, cast},
-    registers::{arguments_behind, arguments_of, asked_behind},
+    registers::{arguments_behind, arguments_of, asked_behind, is_shared},
     tasks::cookie_of,
 };
 
@@ -105,7 +105,7 @@ fn prefault_begin(ctx: ProbeContext) -> u32 {
 
 #[kprobe]
 fn prefault_end(ctx: ProbeContext) -> u32 {
-    operation::end_prefault(result_of(ctx.regs), || asked_behind(&ctx));
+    operation::end_prefault(result_of(ctx.regs), || asked_behind(&ctx), || is_shared(&ctx));
     0
 }
 
@@ -118,7 +118,7 @@ fn copy_begin(ctx: ProbeContext) -> u32 {
 
 #[kprobe]
 fn copy_end(ctx: ProbeContext) -> u32 {
-    operation::end_copy(result_of(ctx.regs), || asked_behind(&ctx));
+    operation::end_copy(result_of(ctx.regs), || asked_behind(&ctx), || is_shared(&ctx));
     0
 }
 
@@ -138,13 +138,13 @@ fn copy_only(ctx: ProbeContext) -> u32 {
 
 #[kretprobe]
 fn prefault_return(ctx: RetProbeContext) -> u32 {
-    operation::end_prefault(ctx.ret(), || UNKNOWN);
+    operation::end_prefault(ctx.ret(), || UNKNOWN, || false);
     0
 }
 
 #[kretprobe]
 fn copy_return(ctx: RetProbeContext) -> u32 {
-    operation::end_copy(ctx.ret(), || UNKNOWN);
+    operation::end_copy(ctx.ret(), || UNKNOWN, || false);
     0
 }
 

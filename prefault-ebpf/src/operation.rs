@@ -35,16 +35,19 @@ pub fn begin(operation: Pending, asked: u64, iter: u64) {
     }
 }
 
-/// The prefault returned `result`; `asked` says how many bytes were asked for, if that was not known when it was called.
+/// The prefault returned `result`; `asked` says how many bytes were asked for, if that was not known when it was called, and
+/// `is_shared` whether it may not have been called at all.
 #[inline(always)]
-pub fn end_prefault(result: u64, asked: impl FnOnce() -> u64) {
+pub fn end_prefault(result: u64, asked: impl FnOnce() -> u64, is_shared: impl FnOnce() -> bool) {
     let window = windows::now();
     if window.is_shut() {
         return;
     }
     let early = clock::early();
     let task = current_task();
-    let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault, window, asked) else { return };
+    let Some((context, frame)) = returning(CONTEXTS.get(task), Pending::Prefault, window, asked, is_shared) else {
+        return;
+    };
     let now = clock::end_of(frame, early);
     finish_prefault(task, context, frame, result, now);
 }
@@ -60,7 +63,6 @@ pub fn only_prefault(result: u64, asked: u64, iter: u64) {
     let Some((context, frame)) = innermost(CONTEXTS.get(task), Pending::Prefault, window) else { return };
     note(context, frame, asked, iter);
     finish_prefault(task, context, frame, result, 0);
-    remember_faults(context, || task);
 }
 
 #[inline(always)]
@@ -77,6 +79,7 @@ fn finish_prefault(task: *mut task_struct, context: &mut TaskContext, frame: &mu
     if unfaulted > 0 {
         events::send(EventKind::FailedPrefault, context, frame, context.asked - unfaulted);
     }
+    remember_faults(context, || task);
 }
 
 /// Bytes that a prefault which returned `result` could not fault in. What it was asked for beyond the end of the iterator
@@ -96,16 +99,16 @@ fn unfaulted_bytes(context: &mut TaskContext, result: u64) -> u64 {
     result.saturating_sub(beyond).min(context.asked)
 }
 
-/// The copy returned `copied` bytes; `asked` as for the prefault.
+/// The copy returned `copied` bytes; `asked` and `is_shared` as for the prefault.
 #[inline(always)]
-pub fn end_copy(copied: u64, asked: impl FnOnce() -> u64) {
+pub fn end_copy(copied: u64, asked: impl FnOnce() -> u64, is_shared: impl FnOnce() -> bool) {
     let window = windows::now();
     if window.is_shut() {
         return;
     }
     let early = clock::early();
     let context = CONTEXTS.get(current_task());
-    let Some((context, frame)) = returning(context, Pending::Copy, window, asked) else { return };
+    let Some((context, frame)) = returning(context, Pending::Copy, window, asked, is_shared) else { return };
     let now = clock::end_of(frame, early);
     finish_copy(context, frame, copied, now);
 }
@@ -187,13 +190,14 @@ fn innermost<'a>(
     (frame.flags & frame_flag::FILTERED == 0).then_some((context, frame))
 }
 
-/// As [`innermost`], for an operation that returns: its call has to be pending.
+/// As [`innermost`], for an operation that returns: its call has to be pending, unless others come to this point too.
 #[inline(always)]
 fn returning<'a>(
     context: *mut TaskContext,
     operation: Pending,
     window: Window,
     asked: impl FnOnce() -> u64,
+    is_shared: impl FnOnce() -> bool,
 ) -> Option<(&'a mut TaskContext, &'a mut Frame)> {
     // SAFETY: the context belongs to this task.
     if context.is_null() || unsafe { (*context).depth } == 0 {
@@ -202,6 +206,9 @@ fn returning<'a>(
     }
     let (context, frame) = innermost(context, operation, window)?;
     if context.pending != operation as u32 {
+        if is_shared() {
+            return None;
+        }
         lose(if operation == Pending::Prefault { Loss::PrefaultBegin } else { Loss::CopyBegin }, 1);
         lose_pending(context);
         return None;

@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
-use prefault_ebpf::HELD_BY_STACK;
+use prefault_ebpf::{COOKIE_SHARED, HELD_BY_STACK};
 
 use crate::{
     context::{Pending, UNKNOWN},
@@ -50,6 +50,12 @@ fn held_both(ctx: &ProbeContext, word: fn(u64) -> Option<u64>) -> (u64, u64) {
 #[inline(always)]
 pub fn asked_behind(ctx: &ProbeContext) -> u64 {
     register(ctx.regs, cookie_of(ctx, None) & 15)
+}
+
+/// Whether others come to the point behind a call, who have not called.
+#[inline(always)]
+pub fn is_shared(ctx: &ProbeContext) -> bool {
+    cookie_of(ctx, None) & COOKIE_SHARED != 0
 }
 
 #[inline(always)]

@@ -38,3 +38,9 @@ pub fn arguments_behind(_ctx: &ProbeContext, _operation: Pending) -> (u64, u64) 
 pub fn asked_behind(_ctx: &ProbeContext) -> u64 {
     UNKNOWN
 }
+
+/// Not known without cookies.
+#[inline(always)]
+pub fn is_shared(_ctx: &ProbeContext) -> bool {
+    false
+}

@@ -21,7 +21,7 @@ pub struct CountingArgs {
     /// Time only one write in N, chosen at random, with its prefaults and copies; all are counted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub sample: Option<u32>,
-    /// Time nothing, only count, which takes fewer probes
+    /// Time nothing, only count, which takes fewer probes unless single events are wanted too (--events, --json)
     #[arg(long, conflicts_with = "sample")]
     pub no_latency: bool,
     /// Take at most so many percent of all processors' time: first time only one write in 100, then count in a part of the

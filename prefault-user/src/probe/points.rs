@@ -3,7 +3,8 @@
 use std::slice;
 
 use prefault_ebpf::{
-    COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, HELD_BY_NOTHING, HELD_BY_STACK, cookie_of_arguments, program,
+    COOKIE_COPIES, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, COOKIE_SHARED, HELD_BY_NOTHING, HELD_BY_STACK,
+    cookie_of_arguments, program,
 };
 
 use super::plan::{Mechanism, PlannedPath};
@@ -130,8 +131,9 @@ fn cookie_of(holders: [Holder; 2]) -> u64 {
 
 /// What is to be looked at behind a call.
 fn cookie_behind(around: &Around) -> u64 {
-    match around.asked {
+    let asked = match around.asked {
         Holder::RegisterBehind(number) => number.into(),
         Holder::Register(_) | Holder::StackWord(_) => 0,
-    }
+    };
+    asked | if around.shared { COOKIE_SHARED } else { 0 }
 }

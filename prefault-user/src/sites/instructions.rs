@@ -61,6 +61,8 @@ pub struct Around {
     /// What still holds the bytes asked for and the iterator at each of `ends`, if something does: [`Holder::Register`] and
     /// [`Holder::StackWord`] are meant there. The call itself need not be probed to know them.
     pub behind: Option<[Holder; 2]>,
+    /// The instruction behind the call is jumped to as well: who meets an end need not have called.
+    pub shared: bool,
     /// Addresses of the probes behind the call, of which every return meets one: where the code parts right behind it, there
     /// are two.
     pub ends: Vec<u64>,

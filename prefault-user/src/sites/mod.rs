@@ -210,7 +210,14 @@ fn around(caller: Option<&Body<'_>>, call: &Call, signature: Signature) -> Aroun
     let caller = caller.filter(|_| !call.probed);
     let found = caller.and_then(|caller| caller.around(call.address, signature.arguments()));
     let [asked, iter] = signature.registers().map(Holder::Register);
-    found.unwrap_or_else(|| Around { begin: call.address, asked, iter, behind: None, ends: vec![call.after] })
+    found.unwrap_or_else(|| Around {
+        begin: call.address,
+        asked,
+        iter,
+        behind: None,
+        shared: false,
+        ends: vec![call.after],
+    })
 }
 
 fn targets_of(kernel: &Kernel) -> Result<Vec<Target>, SitesError> {

@@ -11,7 +11,7 @@ use iced_x86::{ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction,
 
 use super::{
     X86_64,
-    held::{KEPT_BY_CALLS, Origin, argument_registers, held_behind, holder, writes},
+    held::{KEPT_BY_CALLS, Origin, argument_registers, held_behind, holder, locals, writes},
 };
 use crate::sites::instructions::{Around, Holder, InstructionSet as _};
 
@@ -32,10 +32,13 @@ pub fn around(function: &[u8], address: u64, call: u64, arguments: [u8; 2], jump
         _ => None,
     };
     let ends = behind(&instructions, index + 1, needed, jumps).unwrap_or_else(|| vec![after]);
+    let shared = jumps.contains(&after);
     let passed = || instructions[index + 1..].iter().take_while(|instruction| instruction.ip() < ends[0]);
-    let [asked_behind, iter_behind] =
-        argument_registers(arguments).map(|argument| held_behind(&instructions[..index], argument, passed(), jumps));
-    Some(Around { begin, asked, iter, behind: asked_behind.zip(iter_behind).map(<[Holder; 2]>::from), ends })
+    let locals = locals(&instructions);
+    let held = |argument| held_behind(&instructions[..index], argument, passed(), jumps, locals);
+    let [asked_behind, iter_behind] = argument_registers(arguments).map(held);
+    let behind = asked_behind.zip(iter_behind).map(<[Holder; 2]>::from).filter(|_| !shared);
+    Some(Around { begin, asked, iter, behind, shared, ends })
 }
 
 /// Where instructions start that can run elsewhere, as [`crate::sites::instructions::InstructionSet::movable`] says.
@@ -161,7 +164,7 @@ mod tests {
     }
 
     fn places(begin: u64, asked: Holder, iter: Holder, end: u64) -> Option<Around> {
-        Some(Around { begin, asked, iter, behind: None, ends: vec![end] })
+        Some(Around { begin, asked, iter, behind: None, shared: false, ends: vec![end] })
     }
 
     #[test]
@@ -179,10 +182,16 @@ mod tests {
     }
 
     #[test]
+    fn an_end_that_others_jump_to_is_not_the_only_point() {
+        let jumped_to = around(&FUNCTION, AT, CALL, [1, 0], &[AT + 11]).expect("found");
+        assert!(jumped_to.shared && jumped_to.behind.is_none(), "{jumped_to:?}");
+    }
+
+    #[test]
     fn nothing_is_moved_past_what_is_jumped_to() {
         assert_eq!(found(&FUNCTION, CALL, &[AT + 3, AT + 15]), places(CALL, RSI, RDI, AT + 11));
-        let whole = found(&FUNCTION, CALL, &[AT, AT + 11]);
-        assert_eq!(whole, found(&FUNCTION, CALL, &[]), "these are reached by all");
+        let whole = found(&FUNCTION, CALL, &[AT]);
+        assert_eq!(whole, found(&FUNCTION, CALL, &[]), "it is reached by all");
     }
 
     #[test]
@@ -211,7 +220,7 @@ mod tests {
     #[test]
     fn what_is_computed_before_the_call_is_taken_behind_it_and_both_ways_of_a_branch_are_probed() {
         let (asked, ends) = (Holder::RegisterBehind(12), vec![AT + 17, AT + 23]);
-        let expected = Around { begin: AT, asked, iter: RDI, behind: None, ends };
+        let expected = Around { begin: AT, asked, iter: RDI, behind: None, shared: false, ends };
         assert_eq!(found(&BRANCH, AT + 7, &[AT + 23]), Some(expected));
     }
 

@@ -84,12 +84,13 @@ impl Origin {
 
 /// What still holds behind the call what was passed in `argument`: it came from a register that calls leave alone, or from a
 /// word of the stack, which neither the instructions of `before` from there to the call nor those that are `passed` behind it
-/// write. A word of the stack that holds an argument passed by value is known to this function alone.
+/// write. Words from `locals` on, whose addresses are taken, are not trusted: whoever is called may write them.
 pub(super) fn held_behind<'a>(
     before: &'a [Instruction],
     argument: Register,
     passed: impl Iterator<Item = &'a Instruction>,
     jumps: &[u64],
+    locals: u64,
 ) -> Option<Holder> {
     let (mut origin, mut from) = (Origin::Register(argument), before.len());
     while !is_kept(origin) {
@@ -99,6 +100,9 @@ pub(super) fn held_behind<'a>(
             return None;
         }
         origin = origin.before(instruction)?;
+    }
+    if matches!(origin, Origin::StackWord(word) if (u64::from(word) + 1) * WORD_BYTES > locals) {
+        return None;
     }
     before[from..].iter().chain(passed).try_fold(origin, Origin::after).map(Origin::holder)
 }
@@ -112,6 +116,14 @@ fn touches_word(instruction: &Instruction, word: u8) -> bool {
     let (begin, size) = (instruction.memory_displacement64(), instruction.memory_size().size() as u64);
     let word = u64::from(word) * WORD_BYTES;
     !on_stack || (begin < word + WORD_BYTES && word < begin + size)
+}
+
+/// How far above the stack pointer the lowest variable lies whose address is taken.
+pub(super) fn locals(function: &[Instruction]) -> u64 {
+    let taken = |instruction: &&Instruction| {
+        instruction.mnemonic() == Mnemonic::Lea && instruction.memory_base() == Register::RSP
+    };
+    function.iter().filter(taken).map(Instruction::memory_displacement64).min().unwrap_or(u64::MAX)
 }
 
 fn is_kept(origin: Origin) -> bool {
@@ -157,7 +169,8 @@ mod tests {
     }
 
     fn found(before: &[u8], argument: Register, passed: &[u8], jumps: &[u64]) -> Option<Holder> {
-        held_behind(&decoded(before), argument, decoded(passed).iter(), jumps)
+        let before = decoded(before);
+        held_behind(&before, argument, decoded(passed).iter(), jumps, locals(&before))
     }
 
     /// mov %rbx,%rsi; mov 0x8(%rsp),%rdi
@@ -188,6 +201,14 @@ mod tests {
         for passed in [&[0x48, 0x89, 0x03][..], &[0x48, 0x83, 0xec, 0x08]] {
             assert_eq!(found(&MOVES, Register::RDI, passed, &[]), None, "{passed:x?}");
         }
+    }
+
+    #[test]
+    fn words_that_others_may_know_are_not_trusted() {
+        // lea 0x8(%rsp),%r9 and lea 0x10(%rsp),%r9
+        let [of_it, of_next] = [0x08, 0x10].map(|offset| [&[0x4c, 0x8d, 0x4c, 0x24, offset][..], &MOVES].concat());
+        assert_eq!(found(&of_it, Register::RDI, &[], &[]), None);
+        assert_eq!(found(&of_next, Register::RDI, &[], &[]), Some(Holder::StackWord(1)));
     }
 
     #[test]
