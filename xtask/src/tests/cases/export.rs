@@ -61,6 +61,30 @@ scrape > last; end_export
             exact(said, "ramfs")
         },
     ),
+    // Without events there is one point for an operation.
+    case(
+        "export without latencies",
+        Kernels::All,
+        "truncate --size 100M /tmp/f2fs; mkfs.f2fs -q /tmp/f2fs; modprobe loop; losetup /dev/loop1 /tmp/f2fs; mkdir -p /mnt/f2fs
+begin_export -v --no-latency
+load_module f2fs export.log && mount -t f2fs /dev/loop1 /mnt/f2fs || exit
+workload holes --workers 4 /mnt/ext4 /mnt/xfs /mnt/btrfs /mnt/f2fs > truth || exit
+umount /mnt/f2fs; modprobe -r f2fs; scrape > last; end_export; code=$?
+losetup -d /dev/loop1; rm /tmp/f2fs; exit $code
+",
+        |said, _| {
+            said.expect_code(0)?;
+            let last = said.file("last")?;
+            ensure!(last.contains("\nprefault_sampling_ratio 0.0\n"), "something was timed");
+            for truth in truths(said)? {
+                let fstype = truth.target.file_name().unwrap_or_default().to_string_lossy();
+                let expected = [truth.writes, truth.bytes, truth.absent_pages];
+                let counted = counted(&last, &fstype);
+                ensure!(counted == expected, "{fstype}: counted {counted:?}, expected {expected:?}");
+            }
+            expect_no_loss(&last)
+        },
+    ),
     case(
         "export of more filesystems than series",
         Kernels::Reference,
@@ -117,10 +141,19 @@ fn exact(said: &Said, fstype: &str) -> Result<()> {
     let sums = truths
         .iter()
         .fold((0, 0, 0), |sum, truth| (sum.0 + truth.writes, sum.1 + truth.bytes, sum.2 + truth.absent_pages));
-    let counted = ["prefault_writes_total", "prefault_write_bytes_total", "prefault_prefault_page_faults_total"]
-        .map(|metric| sum(&last, metric, fstype));
+    let counted = counted(&last, fstype);
     ensure!(sums.0 > 0 && counted == [sums.0, sums.1, sums.2], "counted {counted:?}, expected {sums:?}");
-    let loss = last.lines().filter(|line| line.starts_with("prefault_loss_total") && !line.ends_with(" 0"));
+    expect_no_loss(&last)
+}
+
+/// Writes, bytes and page faults of prefaults.
+fn counted(metrics: &str, fstype: &str) -> [u64; 3] {
+    ["prefault_writes_total", "prefault_write_bytes_total", "prefault_prefault_page_faults_total"]
+        .map(|metric| sum(metrics, metric, fstype))
+}
+
+fn expect_no_loss(metrics: &str) -> Result<()> {
+    let loss = metrics.lines().filter(|line| line.starts_with("prefault_loss_total") && !line.ends_with(" 0"));
     let loss: Vec<&str> = loss.filter(|line| !line.contains("before_start")).collect();
     ensure!(loss.is_empty(), "{}", loss.join("\n"));
     Ok(())

@@ -55,11 +55,12 @@ load_module() {
     return 1
 }
 
-# Unloads the module $1 and keeps in the file "left" what is still attached to it after the tool has had time to let go of it.
+# Unloads the module $1 and keeps in the file "left" the kprobes that are still known after the tool has had time to let go of
+# them: those of a module that is gone have no symbol any more.
 unload_module() {
     modprobe -r "$1" || return
     for _ in {1..100}; do
-        grep -h "$1" /sys/kernel/debug/kprobes/list > left || return 0
+        grep -h -e "$1" -e '\[GONE\]' /sys/kernel/debug/kprobes/list > left || return 0
         sleep 0.1
     done
 }

@@ -33,6 +33,16 @@ pub const CASES: &[Case] = &[
         "prefault selftest --no-latency /mnt/ext4 /mnt/xfs /mnt/btrfs /mnt/tmpfs\n",
         exact,
     ),
+    // A loop of btrfs_direct_write is entered by a jump to behind its prefault.
+    case(
+        "direct writes",
+        "prefault --json -o counted.json -- sh -c 'for mounted in /mnt/ext4 /mnt/xfs /mnt/btrfs; do
+dd if=/dev/zero of=$mounted/direct bs=64k count=10 oflag=direct 2>> log || exit; done'\n",
+        |said, _| {
+            said.expect_code(0)?;
+            said.json::<Document>("counted.json")?.expect_no_loss()
+        },
+    ),
     case(
         "one write in ten timed",
         "prefault --sample 10 --json -o counted.json -- sh -c 'workload --count 4000 resident /mnt/tmpfs > truth'\n",
