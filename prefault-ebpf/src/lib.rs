@@ -279,7 +279,8 @@ pub const HELD_BY_NOTHING: u64 = 4;
 /// What holds an argument: with this bit, so many words above the stack pointer as the other four bits say.
 pub const HELD_BY_STACK: u64 = 16;
 
-/// Cookie of the point before a call, or of the only one, behind it: what holds the bytes asked for (bits 0 to 4) and the iterator (bits 5 to 9).
+/// Cookie of the point before a call, or of the only one, behind it: what holds the bytes asked for (bits 0 to 4) and the
+/// iterator (bits 5 to 9).
 #[must_use]
 pub const fn cookie_of_arguments([asked, iter]: [u64; 2]) -> u64 {
     asked & 31 | (iter & 31) << 5

@@ -18,13 +18,7 @@ use crate::{
 /// The prefault or the copy is called with `asked` bytes of `iter`.
 #[inline(always)]
 pub fn begin(operation: Pending, asked: u64, iter: u64) {
-    let window = windows::now();
-    if window.is_shut() {
-        return;
-    }
-    let task = current_task();
-    let Some((context, frame)) = innermost(CONTEXTS.get(task), operation, window) else { return };
-    note(context, frame, asked, iter);
+    let Some((task, context, frame)) = called(operation, asked, iter) else { return };
     context.pending = operation as u32;
     if operation == Pending::Prefault {
         (context.min_flt, context.maj_flt) = faults_of(task);
@@ -55,13 +49,7 @@ pub fn end_prefault(result: u64, asked: impl FnOnce() -> u64, is_shared: impl Fn
 /// As [`end_prefault`], where the call was not probed: its faults are those since [`remember_faults`].
 #[inline(always)]
 pub fn only_prefault(result: u64, asked: u64, iter: u64) {
-    let window = windows::now();
-    if window.is_shut() {
-        return;
-    }
-    let task = current_task();
-    let Some((context, frame)) = innermost(CONTEXTS.get(task), Pending::Prefault, window) else { return };
-    note(context, frame, asked, iter);
+    let Some((task, context, frame)) = called(Pending::Prefault, asked, iter) else { return };
     finish_prefault(task, context, frame, result, 0);
 }
 
@@ -116,13 +104,7 @@ pub fn end_copy(copied: u64, asked: impl FnOnce() -> u64, is_shared: impl FnOnce
 /// As [`end_copy`], where the call was not probed.
 #[inline(always)]
 pub fn only_copy(copied: u64, asked: u64, iter: u64) {
-    let window = windows::now();
-    if window.is_shut() {
-        return;
-    }
-    let task = current_task();
-    let Some((context, frame)) = innermost(CONTEXTS.get(task), Pending::Copy, window) else { return };
-    note(context, frame, asked, iter);
+    let Some((task, context, frame)) = called(Pending::Copy, asked, iter) else { return };
     finish_copy(context, frame, copied, 0);
     remember_faults(context, || task);
 }
@@ -146,15 +128,26 @@ fn finish_copy(context: &mut TaskContext, frame: &mut Frame, copied: u64, now: u
     }
 }
 
-/// Notes what an operation was called with.
+/// Notes what an operation is called with, or was: the task, its context and the frame it is in, if it is in one.
 #[inline(always)]
-fn note(context: &mut TaskContext, frame: &mut Frame, asked: u64, iter: u64) {
+fn called<'a>(
+    operation: Pending,
+    asked: u64,
+    iter: u64,
+) -> Option<(*mut task_struct, &'a mut TaskContext, &'a mut Frame)> {
+    let window = windows::now();
+    if window.is_shut() {
+        return None;
+    }
+    let task = current_task();
+    let (context, frame) = innermost(CONTEXTS.get(task), operation, window)?;
     lose_pending(context);
     if frame.flags & frame_flag::SOURCE_KNOWN == 0 {
         learn_source(frame, iter);
     }
     context.asked = asked;
     context.iter = iter;
+    Some((task, context, frame))
 }
 
 /// Notes the faults that the task has had, for the next prefault whose call is not probed. In a write path it is the prefault

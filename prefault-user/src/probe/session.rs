@@ -59,10 +59,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// Whether operations need no point before them: when they began is not to be known, and events, which say where, are
-    /// not wanted.
-    fn has_single_points(&self) -> bool {
-        self.timing == Timing::None && !self.events
+    /// Whether operations need no point before them: when they began is not to be known, events, which say where, are not
+    /// wanted, and a cookie can say what holds their arguments behind them.
+    fn has_single_points(&self, object: Object) -> bool {
+        self.timing == Timing::None && !self.events && !object.is_basic
     }
 }
 
@@ -106,7 +106,7 @@ impl Session {
         let runs_measured = runs_measured
             .context("failed to measure the runs of BPF programs, as --own-cost and --max-overhead ask (Linux 5.8)")?;
         let counters = Counters::take(&mut bpf, options.slots, programs.clone(), runs_measured)?;
-        let manners = Manners { without_cookies: object.is_basic, single_points: options.has_single_points() };
+        let manners = Manners { without_cookies: object.is_basic, single_points: options.has_single_points(object) };
         let attaching = Attaching::new(bpf, manners, btf, programs)?;
         let mut session = Self { plan, attaching, counters: Arc::new(counters), floor: None };
         if let Timing::OneIn(n) = options.timing {
@@ -299,7 +299,7 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
     config.0.events = u32::from(events);
     config.0.slots = slots;
     filters.configure(&mut config.0);
-    config.0.single_points = u32::from(options.has_single_points() && !object.is_basic);
+    config.0.single_points = u32::from(options.has_single_points(object));
     config.0.floor_process = if floor { process::id() } else { 0 };
     config.0.windows = u32::from(limited);
     config.0.timing = match timing {

@@ -29,8 +29,8 @@ use crate::{
 };
 
 const STREAM_BYTES: usize = 64 * 1024;
-/// How often QEMU may fail before the guest is up. About one boot of several hundred ends so, with two processors, in an
-/// assertion of `iotlb_to_section` (QEMU's issue 1921: one processor uses the memory map while another one changes it).
+/// How often QEMU may fail before the guest is up. A boot with two processors was seen to end in an assertion of
+/// `iotlb_to_section` (QEMU's issue 1921: one processor uses the memory map while another one changes it).
 const MOST_ATTEMPTS: u32 = 3;
 
 /// A guest to be.
