@@ -26,8 +26,6 @@ pub struct Config {
     pub prefault_returns_errno: u32,
     /// 1 to send short copies and failed prefaults through the event ring.
     pub events: u32,
-    /// Filesystems with a slot of their own.
-    pub slots: u32,
     /// [`filter`] bits.
     pub filter: u32,
     /// The only process to measure, 0 if there are none or several.
@@ -145,5 +143,5 @@ pub const CAST_PLACEHOLDER: u32 = 0x7072_6566;
 
 const _: () = {
     assert!(size_of::<Offsets>() == 21 * 4);
-    assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 15 * 4);
+    assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 14 * 4);
 };

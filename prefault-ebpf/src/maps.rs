@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, CgroupArray, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, CgroupArray, HashMap, PerCpuArray, Queue, RingBuf},
 };
 use prefault_ebpf::{
     Config, DEFAULT_SLOTS, EVENT_RING_BYTES, FloorSamples, Ledger, MAX_FILTER_ENTRIES, MAX_FILTERED, MAX_PATHS,
@@ -47,7 +47,6 @@ pub static CONFIG: Config = Config {
     copy_keeps_iter: 0,
     prefault_returns_errno: 0,
     events: 0,
-    slots: DEFAULT_SLOTS,
     filter: 0,
     only_process: 0,
     timing: prefault_ebpf::timing::ALL,
@@ -85,6 +84,9 @@ pub static SLOTS: HashMap<SlotKey, u32> = HashMap::with_max_entries(DEFAULT_SLOT
 
 #[map]
 pub static SLOT_INFO: HashMap<u32, SlotInfo> = HashMap::with_max_entries(DEFAULT_SLOTS, 0);
+
+#[map]
+pub static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(DEFAULT_SLOTS, 0);
 
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_RING_BYTES, 0);

@@ -10,8 +10,10 @@ pub mod map {
     pub const LOSSES: &str = "LOSSES";
     /// [`crate::SlotKey`] to its slot number, `u32`.
     pub const SLOTS: &str = "SLOTS";
-    /// Slot number to [`crate::SlotInfo`]; a slot is claimed by inserting here.
+    /// Slot number to [`crate::SlotInfo`], of slots that were claimed.
     pub const SLOT_INFO: &str = "SLOT_INFO";
+    /// Numbers of slots that are free, `u32`, filled by userspace; a slot is claimed by taking it from here.
+    pub const FREE_SLOTS: &str = "FREE_SLOTS";
     /// One element for each processor: contexts of tasks; only the programs look at them.
     pub const PLACES: &str = "PLACES";
     /// Cookies by address of the point, for kernels that have no attach cookies.

@@ -7,10 +7,10 @@ use std::{fs, process, sync::Arc};
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{HashMap, MapData, RingBuf},
+    maps::{HashMap, MapData, Queue, RingBuf},
 };
 use aya_log::EbpfLogger;
-use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, map, timing};
+use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, OTHER_SLOT, map, timing};
 
 use super::{
     attaching::Attaching,
@@ -100,6 +100,7 @@ impl Session {
         let Groundwork { object, loader, btf } = groundwork;
         let load = || load(object, loader, &plan, options);
         let mut bpf = phases.measure("read the object, make maps", load).context("failed to load the BPF programs")?;
+        free_slots(&mut bpf, options.slots)?;
         options.filters.fill(&mut bpf)?;
         let runs_measured = options.own_cost.then(stats::measure_runs).transpose();
         let programs = Programs::default();
@@ -297,7 +298,6 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
     let verifier_log = if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::DISABLE };
     let mut config = PodConfig(plan.config);
     config.0.events = u32::from(events);
-    config.0.slots = slots;
     filters.configure(&mut config.0);
     config.0.single_points = u32::from(options.has_single_points(object));
     config.0.floor_process = if floor { process::id() } else { 0 };
@@ -320,10 +320,18 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
             if filters.follow { MAX_PROCESSES } else { filters.processes.len().max(1) as u32 },
         )
         .map_max_entries(map::SLOT_INFO, slots)
+        .map_max_entries(map::FREE_SLOTS, slots)
         .map_max_entries(map::PLACES, batch::n_processors()? as u32)
         .override_global(CONFIG, &config, true)
         .override_global(LOG_LEVEL, &log_level, !object.is_basic)
         .load(&object.with_cast(plan.cast))?)
+}
+
+/// Says that all slots are free but that of filesystems that found none.
+fn free_slots(bpf: &mut Ebpf, slots: u32) -> Result<()> {
+    let map = bpf.map_mut(map::FREE_SLOTS).context("the BPF object has no map of free slots")?;
+    let mut free = Queue::<_, u32>::try_from(map)?;
+    (OTHER_SLOT + 1..=slots).try_for_each(|slot| free.push(slot, 0)).context("failed to free the filesystem slots")
 }
 
 /// Of the random numbers of 32 bits those below this are one in `n`, to one part in 2^32 / n.
