@@ -1,11 +1,12 @@
 //! The plan as text, as `prefault doctor` prints it.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use crate::{
     output::units,
     probe::{
         made::Made,
+        own_writes,
         plan::{Plan, PlannedPath, PlannedSite},
     },
 };
@@ -22,7 +23,18 @@ pub fn verdict(text: &mut String, ready: bool) {
 
 /// Adds what the maps take.
 pub fn memory(text: &mut String, bytes: u64, slots: u32) {
-    line(text, &format!("memory: {} in the kernel, for {slots} filesystem slots\n", units::bytes(bytes)));
+    line(text, &format!("memory: {} in the kernel, for {slots} filesystem slots", units::bytes(bytes)));
+}
+
+/// Adds what measuring adds to a write of each of [`own_writes::SIZES`], which take so long without and with it.
+pub fn cost(text: &mut String, without: own_writes::Times, with: own_writes::Times) {
+    let of_size = |((size, without), with): ((usize, Duration), Duration)| {
+        let [added, without] =
+            [with.saturating_sub(without), without].map(|time| units::duration(time.as_nanos() as f64));
+        format!("{added} on top of the {without} of a write of {}", units::bytes(size as u64))
+    };
+    let sizes: Vec<String> = own_writes::SIZES.into_iter().zip(without).zip(with).map(of_size).collect();
+    line(text, &format!("cost: to memory, {}", sizes.join(", ")));
 }
 
 /// What the kernel made of the kprobes, in the order of the plan.

@@ -19,6 +19,7 @@ use crate::{
     probe::{
         environment::obstacles,
         made::{self, Made},
+        own_writes,
         plan::Plan,
         session::{Options, Session},
     },
@@ -53,10 +54,13 @@ fn diagnose(args: &DoctorArgs, text: &mut String) -> bool {
         return false;
     }
     match attached_plan(args) {
-        Ok(Tried { kernel, plan, points, map_bytes }) => {
+        Ok(Tried { kernel, plan, points, map_bytes, times }) => {
             describe::plan(text, &kernel, &plan, &points);
             if let Some(bytes) = map_bytes {
                 describe::memory(text, bytes, args.slots);
+            }
+            if let Some([without, with]) = times {
+                describe::cost(text, without, with);
             }
             describe::verdict(text, true);
             true
@@ -77,6 +81,8 @@ struct Tried {
     points: Points,
     /// What the maps took, `None` if it was not tried.
     map_bytes: Option<u64>,
+    /// How long writes took without and with it, `None` if it was not tried or cannot be known.
+    times: Option<[own_writes::Times; 2]>,
 }
 
 /// The plan after it was tried, which attaches and detaches everything.
@@ -84,10 +90,11 @@ fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
     let (wish, phases) = (args.mechanism.into(), Phases::begin());
     if args.dry_run {
         let (kernel, plan) = prepare::plan(wish, &phases)?;
-        return Ok(Tried { kernel, plan, points: Points::default(), map_bytes: None });
+        return Ok(Tried { kernel, plan, points: Points::default(), map_bytes: None, times: None });
     }
     let (kernel, plan, groundwork) = prepare::plan_and_groundwork(wish, &phases)?;
     let options = Options { slots: args.slots, ..Options::default() };
+    let without = own_writes::time();
     let session = Session::start(plan, groundwork, &options, &phases);
     let session = session.map_err(prepare::explain)?;
     let points = match made::kprobes() {
@@ -100,7 +107,10 @@ fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
             Points::default()
         }
     };
-    Ok(Tried { kernel, plan: session.plan().clone(), points, map_bytes: Some(session.map_bytes()?) })
+    // Now the kernel has made of the probes what it makes of them.
+    let times = without.and_then(|without| Ok([without, own_writes::time()?]));
+    let times = times.inspect_err(|error| eprintln!("prefault: the cost is not shown: failed to write: {error}")).ok();
+    Ok(Tried { kernel, plan: session.plan().clone(), points, map_bytes: Some(session.map_bytes()?), times })
 }
 
 /// What became of the points of each path and each site.

@@ -11,6 +11,7 @@ mod load;
 pub mod made;
 mod object;
 mod opening;
+pub mod own_writes;
 pub mod plan;
 pub mod pods;
 mod points;

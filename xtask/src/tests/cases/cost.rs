@@ -19,7 +19,8 @@ pub const CASES: &[Case] = &[Case {
     group: Group::Core,
     limit_seconds: 240,
     script: "pace /mnt/tmpfs > without
-prefault -o /dev/null -- sh -c 'sleep 2; pace /mnt/tmpfs > with'\n",
+prefault -o /dev/null -- sh -c 'sleep 2; pace /mnt/tmpfs > with' || exit
+prefault doctor > doctor\n",
     check: added,
 }];
 
@@ -36,5 +37,14 @@ fn added(said: &Said, context: &Context) -> Result<()> {
         100.0 * change,
         100.0 * TOLERANCE
     );
+    let doctor = said_by_doctor(&said.file("doctor")?)?;
+    ensure!((doctor / is - 1.0).abs() <= TOLERANCE, "{is:.0} instructions are added, doctor says {doctor:.0} ns");
     Ok(())
+}
+
+/// Nanoseconds, which are instructions here, that doctor says are added to a write of 4 KiB.
+fn said_by_doctor(text: &str) -> Result<f64> {
+    let cost = text.lines().find_map(|line| line.strip_prefix("cost: to memory, "));
+    let added = cost.and_then(|cost| cost.split_once(" µs on top of the ")?.0.parse::<f64>().ok());
+    added.map(|added| 1000.0 * added).with_context(|| format!("doctor does not say the cost in µs\n{text}"))
 }
