@@ -26,6 +26,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// For booting and making filesystems.
 const MARGIN: Duration = Duration::from_secs(120);
 const LINES_SHOWN: usize = 8;
+/// Limits of steps are what they take many times over where a guest has two processors for itself. Guests share them, and some
+/// machines take three times as long as others.
+const SLACK: u32 = 3;
 
 /// What a step left.
 #[derive(Debug)]
@@ -89,10 +92,16 @@ pub struct Step {
     pub slug: String,
     /// Bash; its current directory is its own, and `$MOUNTED` are the directories of the filesystems.
     pub script: String,
-    /// After that it is killed.
+    /// After that, several times over, it is killed.
     pub limit: Duration,
     /// Name and judge of each case.
     pub checks: Vec<(String, Judge)>,
+}
+
+impl Step {
+    fn longest(&self) -> Duration {
+        SLACK * self.limit
+    }
 }
 
 /// What this machine does while a guest runs, given the directory that they share.
@@ -120,7 +129,7 @@ impl Guest {
     pub fn run(mut self, report: &Mutex<Report>) -> Result<()> {
         let share = directory(&self.name)?;
         self.lay_out(&share)?;
-        self.machine.timeout = self.steps.iter().map(|step| step.limit).sum::<Duration>() + MARGIN;
+        self.machine.timeout = self.steps.iter().map(Step::longest).sum::<Duration>() + MARGIN;
         self.machine.share = Some(share.clone());
         let command = ["bash", "/share/run"].map(str::to_owned);
         let machine = &self.machine;
@@ -157,7 +166,7 @@ impl Guest {
             let directory = step_directory(share, number, step);
             paths::create_dir(&directory)?;
             paths::write(&directory.join("script"), &step.script)?;
-            paths::write(&directory.join("limit"), step.limit.as_secs().to_string())?;
+            paths::write(&directory.join("limit"), step.longest().as_secs().to_string())?;
         }
         Ok(())
     }
@@ -203,7 +212,7 @@ fn judge(step: &Step, directory: PathBuf, report: &Mutex<Report>) {
         let result = match &said {
             Ok(said) if said.code == TIMED_OUT => {
                 let tail = last_lines(&said.stderr, LINES_SHOWN, "\n");
-                Err(anyhow!("did not finish within {} s\n{tail}", step.limit.as_secs()))
+                Err(anyhow!("did not finish within {} s\n{tail}", step.longest().as_secs()))
             }
             Ok(said) => judge(said),
             Err(error) => Err(anyhow!("failed to read the results: {error:#}")),

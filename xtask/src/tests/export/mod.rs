@@ -32,7 +32,7 @@ const SCRIPT: &str = include_str!("guest.sh");
 const PORT: u16 = 29186;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// For the guest to boot and to make its filesystems, and for each part of the load.
-const LIMIT: Duration = Duration::from_secs(150);
+const LIMIT: Duration = Duration::from_secs(450);
 const STEP_LIMIT: Duration = Duration::from_secs(300);
 
 /// The guest for one kernel, if its case is wanted.
