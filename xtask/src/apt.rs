@@ -154,6 +154,24 @@ pub fn unpack(package: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Path of a program of a package that is named `package/suite`. It is unpacked below `target` when it is first asked for, and
+/// runs with this machine's libraries.
+///
+/// # Errors
+/// When the package cannot be fetched or does not have the program.
+pub fn program(package: &str, name: &str) -> Result<PathBuf> {
+    let (folder, _) = package.split_once('/').context("failed to read the name of a package: it has no suite")?;
+    let directory = paths::target(folder);
+    let _lock = paths::lock(&directory)?;
+    let program = directory.join("usr/bin").join(name);
+    if !program.exists() {
+        let files = Apt::open()?.download(&[package.to_owned()])?;
+        let file = files.first().with_context(|| format!("failed to find the package {folder}"))?;
+        unpack(file, &directory)?;
+    }
+    program.exists().then_some(program).with_context(|| format!("failed to find {name} in the package {folder}"))
+}
+
 fn configuration(directory: &Path) -> String {
     let directory = directory.display();
     // The machine's configuration is read first, for its proxy and passwords. Its hooks would clean the machine's caches;

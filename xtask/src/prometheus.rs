@@ -3,12 +3,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::{
-    apt::{self, Apt},
-    paths,
-};
+use crate::apt;
 
 /// The oldest release whose Prometheus has native histograms: its programs run on that release and all later ones.
 const PACKAGE: &str = "prometheus/bookworm";
@@ -18,13 +15,5 @@ const PACKAGE: &str = "prometheus/bookworm";
 /// # Errors
 /// When the package cannot be fetched or does not have the program.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let directory = paths::target("prometheus");
-    let _lock = paths::lock(&directory)?;
-    let program = directory.join("usr/bin").join(name);
-    if !program.exists() {
-        let files = Apt::open()?.download(&[PACKAGE.to_owned()])?;
-        let file = files.first().context("failed to find the package prometheus")?;
-        apt::unpack(file, &directory)?;
-    }
-    program.exists().then_some(program).with_context(|| format!("failed to find {name} in the package prometheus"))
+    apt::program(PACKAGE, name)
 }

@@ -1,5 +1,6 @@
 //! What is shipped, on this machine: the packages have what they are to have, the RPM is installed and erased in a folder, the
-//! container image is built and started. Guests install the Debian package and run what is in the image.
+//! container image is built and started, what Kubernetes is to run is rendered. Guests install the Debian package and run what
+//! is in the image, also as it was rendered.
 
 use std::{fs, path::Path, process::Command};
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::report::Report;
-use crate::{dist, package, paths, process, setup, vm};
+use crate::{apt, dist, package, paths, process, setup, vm};
 
 const RPM: &str = "host RPM is installed and erased";
 const IMAGE: &str = "host container image";
@@ -15,11 +16,23 @@ const CONTAINER_FILE: &str = "packaging/container/Containerfile";
 /// What is in the image, and how it is started, for guests.
 const IMAGE_FILES: &str = "image.tar";
 const IMAGE_COMMAND: &str = "image.command";
+/// The whole image, as `podman load` takes it, and its name.
+const IMAGE_ARCHIVE: &str = "image.archive";
+const IMAGE_NAME: &str = concat!("localhost/prefault:", env!("CARGO_PKG_VERSION"));
+/// Of trixie is the oldest one that knows components; it runs on bookworm too.
+const KUBECTL: &str = "kubectl/trixie";
+/// Folders of packaging/kubernetes, and the capabilities that are to be added.
+const KUSTOMIZATIONS: [(&str, &[&str]); 2] =
+    [(BASE, &["BPF", "PERFMON", "SYSLOG"]), ("overlays/all", &["BPF", "PERFMON", "SYSLOG", "SYS_ADMIN"])];
+const BASE: &str = "base";
+/// What guests have of it.
+const BASE_RENDERING: &str = "kubernetes-base.yaml";
 
 /// Everything that is wanted.
 pub fn run(report: &mut Report) {
     check(report, "host Debian package and RPM", packages);
     check(report, "host executable that pushes", dist::with_otlp);
+    check(report, "host container image as a DaemonSet", daemon_sets);
     let is_root = process::output(Command::new("id").arg("-u")).is_ok_and(|user| user.trim() == "0");
     for (name, case) in [(RPM, rpm as fn() -> Result<()>), (IMAGE, image)] {
         match is_root {
@@ -96,7 +109,10 @@ fn buildah(directory: &Path, arguments: &[&str]) -> Result<String> {
 fn built_image(directory: &Path) -> Result<()> {
     let file = paths::workspace().join(CONTAINER_FILE).display().to_string();
     let context = dist::directory().display().to_string();
-    buildah(directory, &["build", "--isolation", "chroot", "--file", &file, "--tag", "prefault", &context])?;
+    buildah(
+        directory,
+        &["build", "--isolation", "chroot", "--file", &file, "--tag", "prefault", "--tag", IMAGE_NAME, &context],
+    )?;
     let described = buildah(directory, &["inspect", "--type", "image", "localhost/prefault"])?;
     let described: Value = serde_json::from_str(&described).context("failed to read what buildah says")?;
     let config = described.pointer("/OCIv1/config").context("the image has no configuration")?;
@@ -115,5 +131,31 @@ fn built_image(directory: &Path) -> Result<()> {
     ensure!(files == ["prefault"], "the image has {}", files.join(", "));
     let archive = dist::directory().join(IMAGE_FILES);
     process::output(Command::new("tar").args(["--directory", &mounted, "--create", "--file"]).arg(archive).arg("."))?;
-    paths::write(&dist::directory().join(IMAGE_COMMAND), command.join(" "))
+    paths::write(&dist::directory().join(IMAGE_COMMAND), command.join(" "))?;
+    let archive = dist::directory().join(IMAGE_ARCHIVE);
+    // It is not written over.
+    if archive.exists() {
+        fs::remove_file(&archive).with_context(|| format!("failed to remove {}", archive.display()))?;
+    }
+    buildah(directory, &["push", IMAGE_NAME, &format!("docker-archive:{}:{IMAGE_NAME}", archive.display())]).map(drop)
+}
+
+/// Kustomize makes of the manifests what is to be applied, with the image of this version.
+fn daemon_sets() -> Result<()> {
+    let kubectl = apt::program(KUBECTL, "kubectl")?;
+    for (folder, capabilities) in KUSTOMIZATIONS {
+        let manifests = paths::workspace().join("packaging/kubernetes").join(folder);
+        let text = process::output(Command::new(&kubectl).arg("kustomize").arg(manifests))?;
+        let added: String = capabilities.iter().map(|name| format!("            - {name}\n")).collect();
+        for part in [
+            concat!("        image: prefault:", env!("CARGO_PKG_VERSION"), "\n"),
+            &format!("          capabilities:\n            add:\n{added}            drop:\n            - ALL\n"),
+        ] {
+            ensure!(text.contains(part), "{folder} does not have\n{part}but\n{text}");
+        }
+        if folder == BASE {
+            paths::write(&dist::directory().join(BASE_RENDERING), text)?;
+        }
+    }
+    Ok(())
 }

@@ -12,6 +12,7 @@ pub mod export;
 mod filters;
 mod full;
 mod independence;
+mod kubernetes;
 mod limit;
 mod outputs;
 mod packages;
@@ -102,6 +103,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         filters::CASES,
         full::CASES,
         independence::CASES,
+        kubernetes::CASES,
         limit::CASES,
         outputs::CASES,
         packages::CASES,
