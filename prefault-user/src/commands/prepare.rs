@@ -1,6 +1,6 @@
 //! What every command that measures does first: look at the place, read the facts, make the plan.
 
-use std::{panic::resume_unwind, path::Path, thread};
+use std::{io, panic::resume_unwind, path::Path, thread};
 
 use anyhow::{Context as _, Result, anyhow};
 
@@ -85,13 +85,31 @@ pub fn facts(phases: &Phases) -> Result<Kernel> {
     })
 }
 
-/// Turns an error of starting to measure into one with a remedy.
+/// Turns an error of starting to measure into one with a remedy. That of a point that was refused is text by then.
 pub fn explain(error: anyhow::Error) -> anyhow::Error {
-    let refused = error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.raw_os_error() == Some(libc::EPERM))
-    });
-    if refused {
-        return anyhow!("{error:#}; is a capability missing, or BPF restricted by a security module or lockdown?");
+    let not_permitted = io::Error::from_raw_os_error(libc::EPERM).to_string();
+    if format!("{error:#}").contains(&not_permitted) {
+        return anyhow!(
+            "{error:#}; is a capability missing, or BPF restricted by a security module, lockdown, or the seccomp profile of a \
+             container?"
+        );
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_permitted_has_a_remedy_and_the_rest_stays_as_it_is() {
+        let not_permitted = || io::Error::from_raw_os_error(libc::EPERM);
+        for error in [
+            anyhow::Error::new(not_permitted()).context("failed to load"),
+            anyhow!("no call could be probed: the kernel refused: {}", not_permitted()),
+        ] {
+            assert!(explain(error).to_string().ends_with("the seccomp profile of a container?"));
+        }
+        assert_eq!(explain(anyhow!("no BTF")).to_string(), "no BTF");
+    }
 }

@@ -8,7 +8,10 @@ use super::attach::KPROBE_PMU;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
     /// Capabilities are missing.
-    #[error("missing {missing}: loading BPF programs and reading kernel addresses needs it; run prefault with sudo")]
+    #[error(
+        "missing {missing}: loading BPF programs and reading kernel addresses needs it; run prefault with sudo, or add it to \
+         what the container or service is given"
+    )]
     Capabilities {
         /// Their names.
         missing: String,
@@ -16,7 +19,7 @@ pub enum Obstacle {
     /// perf events are for CAP_SYS_ADMIN alone.
     #[error(
         "sysctl kernel.perf_event_paranoid is {level}, with which only CAP_SYS_ADMIN may make probes: run prefault with sudo, \
-         or set it to 2"
+         give the container or service CAP_SYS_ADMIN, or set it to 2"
     )]
     Paranoid {
         /// Its value; Debian's own levels begin at 3.
