@@ -4,7 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     thread,
     time::Duration,
 };
@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::de::DeserializeOwned;
 
-use super::report::{Report, say};
+use super::{
+    lock,
+    report::{Report, say},
+};
 use crate::{
     paths,
     process::last_lines,
@@ -222,8 +225,7 @@ fn judge(step: &Step, directory: PathBuf, report: &Mutex<Report>) {
 }
 
 fn record(report: &Mutex<Report>, name: &str, result: Result<()>) {
-    // A report is whole between any two calls, whatever became of the caller that held it.
-    report.lock().unwrap_or_else(PoisonError::into_inner).judge(name, result);
+    lock(report).judge(name, result);
 }
 
 fn ending(finished: &Finished) -> String {

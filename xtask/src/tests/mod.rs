@@ -59,6 +59,9 @@ pub struct Args {
     /// Guests at the same time [default: two per processor, since they mostly wait, and at most 4].
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
+    /// Begin with no further guest after so many minutes: what a slow machine has no time for is listed as not run.
+    #[arg(long, value_name = "N", default_value_t = 45)]
+    minutes: u64,
 }
 
 /// Each guest takes up to 2 GiB of memory, those with many filesystems 4.
@@ -76,7 +79,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let mut report = Report::new(args.only.clone());
     match setup::run() {
-        Ok(()) => report = everything(args, &kernels, report),
+        Ok(()) => report = everything(args, &kernels, start, report),
         Err(error) => report.fail("setup", 1, &error),
     }
     say(&format!("         {} s in all", start.elapsed().as_secs()));
@@ -91,7 +94,7 @@ fn kernels(args: &Args) -> Vec<String> {
     KERNELS.iter().filter(is_wanted).map(|kernel| kernel.series.to_owned()).collect()
 }
 
-fn everything(args: &Args, kernels: &[String], mut report: Report) -> Report {
+fn everything(args: &Args, kernels: &[String], start: Instant, mut report: Report) -> Report {
     host::run(&mut report);
     match dist::run() {
         Ok(program) => {
@@ -111,8 +114,12 @@ fn everything(args: &Args, kernels: &[String], mut report: Report) -> Report {
             Err(error) => report.fail(&format!("{series} guests"), 1, &error),
         }
     }
-    // The longest one last would be waited for alone.
-    guests.sort_by_key(|guest| guest.steps.len());
+    run_guests(args, guests, start, report)
+}
+
+fn run_guests(args: &Args, mut guests: Vec<Guest>, start: Instant, report: Report) -> Report {
+    // The longest one last would be waited for alone. Those that something runs beside are short, and like no others.
+    guests.sort_by_key(|guest| (guest.companion.is_some(), guest.steps.len()));
     let report = Mutex::new(report);
     let guests = Mutex::new(guests);
     let jobs = thread::available_parallelism().map_or(1, |n| 2 * n.get()).min(MOST_JOBS);
@@ -120,12 +127,27 @@ fn everything(args: &Args, kernels: &[String], mut report: Report) -> Report {
         for _ in 0..args.jobs.map_or(jobs, NonZero::get) {
             scope.spawn(|| {
                 while let Some(guest) = next(&guests) {
-                    run_guest(guest, &report);
+                    if start.elapsed() < Duration::from_secs(60 * args.minutes) {
+                        run_guest(guest, &report);
+                    } else {
+                        leave_out(&guest, args.minutes, &mut lock(&report));
+                    }
                 }
             });
         }
     });
     report.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A report is whole between any two calls, whatever became of the caller that held it.
+fn lock(report: &Mutex<Report>) -> MutexGuard<'_, Report> {
+    report.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn leave_out(guest: &Guest, minutes: u64, report: &mut Report) {
+    let n_cases: usize = guest.steps.iter().map(|step| step.checks.len()).sum();
+    let why = format!("its {n_cases} cases would have begun after {minutes} minutes (--minutes)");
+    report.skip(&format!("{} guest", guest.name), &why);
 }
 
 fn next(guests: &Mutex<Vec<Guest>>) -> Option<Guest> {
@@ -136,7 +158,7 @@ fn run_guest(guest: Guest, report: &Mutex<Report>) {
     let name = guest.name.clone();
     let prepared = vm::kernels::prepare(&guest.machine.kernel).map(drop);
     let Err(error) = prepared.and_then(|()| guest.run(report)) else { return };
-    let mut report: MutexGuard<'_, Report> = report.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut report = lock(report);
     match error.downcast_ref::<Unavailable>() {
         Some(unavailable) => report.skip(&format!("{name} guest"), &unavailable.to_string()),
         None => report.fail(&format!("{name} guest"), 1, &error),
