@@ -45,7 +45,7 @@ pub struct Cli {
 /// Subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Say what can be measured on this kernel, how, and what is missing
+    /// Say what can be measured on this kernel, how, at what cost, and what is missing
     Doctor(DoctorArgs),
     /// Measure until told to stop, and answer Prometheus
     Export(Box<ExportArgs>),
