@@ -39,8 +39,11 @@ pub(super) fn measure(bpf: &mut Ebpf, places: &FloorPlaces) -> Result<Floor> {
     }
     let map = bpf.map(map::FLOOR).context("the BPF object has no map for the floor")?;
     let samples = Array::<_, PodFloorSamples>::try_from(map)?;
-    let median = |index| -> Result<Option<u64>> { Ok(median(&samples.get(&index, 0)?)) };
-    let (of_jumps, of_traps) = (median(0)?, median(1)?);
+    let median_of = |index| -> Result<Option<u64>> {
+        let PodFloorSamples(mut taken) = samples.get(&index, 0)?;
+        Ok(median(&mut taken.ns[..FLOOR_SAMPLES.min(taken.taken as usize)]))
+    };
+    let (of_jumps, of_traps) = (median_of(0)?, median_of(1)?);
     Ok(Floor { jump_ns: of_jumps.filter(|_| is_jump), trap_ns: of_traps })
 }
 
@@ -59,8 +62,8 @@ fn become_jumps(place: &FloorPlace) -> bool {
     }
 }
 
-fn median(PodFloorSamples(samples): &PodFloorSamples) -> Option<u64> {
-    let mut taken = samples.ns[..FLOOR_SAMPLES.min(samples.taken as usize)].to_vec();
-    taken.sort_unstable();
-    taken.get(taken.len() / 2).copied()
+/// The one in the middle of `values`, which it sorts; `None` if there are none.
+pub(super) fn median<T: Copy + Ord>(values: &mut [T]) -> Option<T> {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
 }

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::floor;
+
 /// Bytes of the writes that are timed: of one page, and of many.
 pub const SIZES: [usize; 2] = [4096, 65536];
 
@@ -35,8 +37,7 @@ pub fn time() -> io::Result<Times> {
             file.write_all_at(&buffer[..size], 0)?;
             *time = begun.elapsed();
         }
-        times.sort_unstable();
-        *median = times[WRITES / 2];
+        *median = floor::median(&mut times).unwrap_or_default();
     }
     Ok(medians)
 }

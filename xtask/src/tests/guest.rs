@@ -31,7 +31,7 @@ const MARGIN: Duration = Duration::from_secs(120);
 const LINES_SHOWN: usize = 8;
 /// Limits of steps are what they take many times over where a guest has two processors for itself. Guests share them, and some
 /// machines take three times as long as others.
-const SLACK: u32 = 3;
+pub const SLACK: u32 = 3;
 
 /// What a step left.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 
 use self::prometheus::{Prometheus, Scrapes};
 use super::{
-    guest::{Guest, Step},
+    guest::{Guest, SLACK, Step},
     matrix::{
         filesystems::{self, Group},
         kernels::{SPREAD, Version},
@@ -31,8 +31,8 @@ const SCRIPT: &str = include_str!("guest.sh");
 /// Where the exporter answers in the guest: its default port.
 const PORT: u16 = 29186;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// For the guest to boot and to make its filesystems, and for each part of the load.
-const LIMIT: Duration = Duration::from_secs(450);
+/// For the guest to boot and to make its filesystems, and for each part of the load, on any machine.
+const LIMIT: Duration = Duration::from_secs(150 * SLACK as u64);
 const STEP_LIMIT: Duration = Duration::from_secs(300);
 
 /// The guest for one kernel, if its case is wanted.
