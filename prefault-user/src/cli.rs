@@ -24,8 +24,12 @@ Examples:
   sudo prefault -- dd if=/dev/zero of=file bs=4k count=1000
                                      measure while a command runs
   sudo prefault -d 10 --json | jq .  one JSON document at the end
+  sudo prefault -i 1 --json          one a second, each on a line
   sudo prefault export               metrics for Prometheus at http://localhost:29186/metrics
   sudo prefault doctor               what can be measured on this kernel, and how
+
+SIGUSR1 ends an interval: a table, or a document, of what was counted since the one before.
+COMMAND can say so between its phases: kill -USR1 $PPID
 
 Exit codes:
   0  done (Ctrl-C, SIGTERM and a closed pipe included)
@@ -59,10 +63,11 @@ pub struct MeasureArgs {
     /// Stop after this many seconds, and end COMMAND if it still runs [default: when interrupted, or when COMMAND ends]
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     pub duration: Option<Duration>,
-    /// Print a table every so many seconds [default: 5; with COMMAND or --json none]
+    /// Print a table, or with --json a document on a line of its own, every so many seconds [default: 5; with COMMAND or
+    /// --json none]
     #[arg(short, long, value_name = "SECONDS", value_parser = seconds)]
     pub interval: Option<Duration>,
-    /// Print one JSON document at the end instead of text
+    /// Print JSON instead of text: one document at the end, or one of each interval
     #[arg(long)]
     pub json: bool,
     /// Write to FILE instead of standard output

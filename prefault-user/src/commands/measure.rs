@@ -1,4 +1,4 @@
-//! `prefault`: measure until told to stop, with tables meanwhile and a report at the end.
+//! `prefault`: measure until told to stop, with a table or a document of each interval, and a report at the end.
 
 use std::{
     collections::VecDeque,
@@ -57,6 +57,8 @@ pub fn run(args: &MeasureArgs) -> Result<u8> {
 async fn measure(args: &MeasureArgs) -> Result<u8> {
     let mut output = Output::open(args.output.as_deref())?;
     let stop = Stop::listen(args.duration)?;
+    // From here on it does not end this process any more.
+    let marks = signal(SignalKind::user_defined1()).context("failed to listen for SIGUSR1")?;
     // Nothing else shows single events.
     let filters = filters(&args.filters, !args.command.is_empty())?;
     let options = options(&args.counting, filters, args.events || args.json);
@@ -64,9 +66,9 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
     measurement.greet();
     let follows_command = options.filters.follow && options.filters.processes.is_empty();
     let child = measurement.spawn(&args.command, follows_command)?;
-    let outcome = measurement.follow(stop, child, &mut output).await;
+    let outcome = measurement.follow(stop, marks, child, &mut output).await;
     // Whatever ended it, what was counted is shown.
-    let last = measurement.finish(&mut output, args.json);
+    let last = measurement.finish(&mut output);
     let exit_code = outcome?;
     last?;
     Ok(exit_code)
@@ -111,12 +113,14 @@ impl Stop {
 struct Measurement {
     live: Live,
     first: Snapshot,
+    /// The end of the interval before.
     previous: Snapshot,
     events: VecDeque<EventRecord>,
     ticker: Option<Ticker>,
+    /// Intervals shown so far.
+    intervals: u32,
     layout: table::Layout,
-    /// Tables printed so far.
-    tables: u32,
+    as_json: bool,
     print_events: bool,
     timing: Timing,
 }
@@ -131,8 +135,9 @@ impl Measurement {
             first,
             events: VecDeque::new(),
             ticker: period.map(ticker),
+            intervals: 0,
             layout: table::Layout::new(table::Scale::PerSecond),
-            tables: 0,
+            as_json: args.json,
             print_events: args.events,
             timing: args.counting.timing(),
             live,
@@ -162,14 +167,21 @@ impl Measurement {
         child.with_context(|| format!("failed to start {}", program.display())).map(Some)
     }
 
-    /// Prints tables and takes events until something ends the measurement; the result is the exit code.
-    async fn follow(&mut self, mut stop: Stop, mut child: Option<Child>, output: &mut Output) -> Result<u8> {
+    /// Shows intervals and takes events until something ends the measurement; the result is the exit code.
+    async fn follow(
+        &mut self,
+        mut stop: Stop,
+        mut marks: Signal,
+        mut child: Option<Child>,
+        output: &mut Output,
+    ) -> Result<u8> {
         let stopped = stop.wait(child.is_some());
         tokio::pin!(stopped);
         loop {
             tokio::select! {
                 events = self.live.tend() => self.pass_on_events(events?, output)?,
-                () = tick(&mut self.ticker) => self.print_interval(output)?,
+                () = tick(&mut self.ticker) => self.end_interval(output)?,
+                _ = marks.recv() => self.end_interval(output)?,
                 status = exited(&mut child) => return Ok(exit_code(status?)),
                 () = &mut stopped => {
                     if let Some(child) = &mut child {
@@ -181,25 +193,33 @@ impl Measurement {
         }
     }
 
-    fn print_interval(&mut self, output: &mut Output) -> Result<()> {
+    /// Shows what was counted since the interval before ended.
+    fn end_interval(&mut self, output: &mut Output) -> Result<()> {
+        let events = self.live.take_events()?;
+        self.pass_on_events(events, output)?;
         let now = self.live.snapshot()?;
         let interval = Interval::between(&self.previous, &now, self.live.path_names())?;
         self.previous = now;
+        let text = if self.as_json { json::line(&self.report(interval))? } else { self.table(&interval) };
+        self.intervals += 1;
+        output.write(&text)
+    }
+
+    fn table(&mut self, interval: &Interval) -> String {
         let mut text = String::new();
         // At the begin, where a column had to grow, and once a screen.
-        if self.layout.fit(&interval) || self.tables.is_multiple_of(TABLES_PER_HEADER) {
+        if self.layout.fit(interval) || self.intervals.is_multiple_of(TABLES_PER_HEADER) {
             text.push_str(&self.layout.header());
         }
-        self.tables += 1;
-        text.push_str(&self.layout.rows(&interval));
+        text.push_str(&self.layout.rows(interval));
         if !interval.loss.is_empty() {
             text.push_str(&report::loss(&interval.loss));
         }
-        text.push_str(&report::own_cost(&interval));
+        text.push_str(&report::own_cost(interval));
         if let Some(limited) = self.live.limited() {
             text.push_str(&limited::line(&limited));
         }
-        output.write(&text)
+        text
     }
 
     /// Keeps the newest events, and prints all if they are to be printed.
@@ -213,22 +233,33 @@ impl Measurement {
         Ok(())
     }
 
-    fn finish(&mut self, output: &mut Output, as_json: bool) -> Result<()> {
+    /// Shows all that was counted; of documents the last one, which is of what was counted since the one before.
+    fn finish(&mut self, output: &mut Output) -> Result<()> {
         let events = self.live.take_events()?;
         self.live.finish()?;
         let last = self.live.snapshot()?;
         self.pass_on_events(events, output)?;
         self.live.pass_on_messages();
-        let document = Report {
+        let since = if self.as_json { &self.previous } else { &self.first };
+        let report = self.report(Interval::between(since, &last, self.live.path_names())?);
+        output.write(&match self.as_json {
+            false => report::report(&report),
+            true if self.intervals == 0 && self.ticker.is_none() => json::document(&report)?,
+            true => json::line(&report)?,
+        })
+    }
+
+    /// What was counted in `interval`, with its surroundings.
+    fn report(&mut self, interval: Interval) -> Report {
+        Report {
             kernel: self.live.kernel().to_owned(),
-            interval: Interval::between(&self.first, &last, self.live.path_names())?,
+            interval,
             timing: self.timing,
             limited: self.live.limited(),
             floor: self.live.floor(),
             sites: self.live.site_reports(),
             events: self.events.drain(..).collect(),
-        };
-        if as_json { output.write(&json::document(&document)?) } else { output.write(&report::report(&document)) }
+        }
     }
 }
 

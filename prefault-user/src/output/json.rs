@@ -14,11 +14,18 @@ use crate::data::{
 
 /// The document as indented text, ended by a newline.
 ///
-/// Fails only if serde_json does, which no report is known to make it do.
+/// # Errors
+/// Only if serde_json fails, which no report is known to make it do.
 pub fn document(report: &Report) -> serde_json::Result<String> {
-    let mut text = serde_json::to_string_pretty(&Document::from(report))?;
-    text.push('\n');
-    Ok(text)
+    Ok(serde_json::to_string_pretty(&Document::from(report))? + "\n")
+}
+
+/// The document on a line of its own, as one of several (<https://jsonlines.org>).
+///
+/// # Errors
+/// As [`document`].
+pub fn line(report: &Report) -> serde_json::Result<String> {
+    Ok(serde_json::to_string(&Document::from(report))? + "\n")
 }
 
 #[derive(Serialize)]

@@ -3,7 +3,10 @@
 use anyhow::{Result, ensure};
 
 use super::{Case, Check, Context, Kernels, expect_parts, plain};
-use crate::tests::guest::Said;
+use crate::tests::{
+    document::{Document, Filesystem, total},
+    guest::Said,
+};
 
 const fn case(name: &'static str, script: &'static str, check: Check) -> Case {
     plain(name, Kernels::Reference, 90, script, check)
@@ -14,6 +17,21 @@ pub const CASES: &[Case] = &[
         "tables at each interval",
         "prefault -i 0.5 -- sh -c 'for i in 1 2 3 4 5; do workload resident /mnt/tmpfs > /dev/null; sleep 0.6; done'\n",
         tables,
+    ),
+    case(
+        "a document of each interval",
+        "prefault --json -i 0.5 -o documents -- sh -c 'for i in 1 2 3 4 5; do workload absent /mnt/tmpfs > /dev/null; sleep 0.6; done'\n",
+        documents,
+    ),
+    case(
+        "tables at signals",
+        "prefault -- sh -c 'for i in 1 2; do workload absent /mnt/tmpfs > /dev/null; kill -USR1 $PPID; sleep 0.5; done'\n",
+        |said, _| {
+            let n_rows = said.stdout.lines().filter(|line| line.starts_with("tmpfs    tmpfs ")).count();
+            // And one in the report, of both.
+            ensure!(n_rows == 3, "{n_rows} rows of tmpfs, expected 3\n{}", said.stdout);
+            expect_parts(&said.stdout, &["200 calls, 200 prefaults, 200 copies", "loss: none"])
+        },
     ),
     case("duration", "prefault -d 2 -i 0.5\n", |said, _| {
         said.expect_code(0)?;
@@ -56,4 +74,18 @@ fn tables(said: &Said, _: &Context) -> Result<()> {
         said.stdout
     );
     expect_parts(&said.stdout, &["loss: none"])
+}
+
+/// Together they say what one document would have said.
+fn documents(said: &Said, _: &Context) -> Result<()> {
+    said.expect_code(0)?;
+    let documents = said.file("documents")?;
+    let documents: Vec<Document> = documents.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let of_tmpfs = documents.iter().flat_map(|document| document.filesystem("tmpfs"));
+    let written: Vec<&Filesystem> = of_tmpfs.filter(|filesystem| filesystem.write.calls > 0).collect();
+    ensure!(written.len() >= 5, "{} of {} documents show writes, expected at least 5", written.len(), documents.len());
+    let sum = |count: fn(&Filesystem) -> u64| written.iter().map(|filesystem| count(filesystem)).sum::<u64>();
+    let sums = [sum(|tmpfs| tmpfs.write.calls), sum(|tmpfs| tmpfs.copy.calls), sum(|tmpfs| total(&tmpfs.copy.buckets))];
+    ensure!(sums == [500; 3], "writes, copies and timed copies are {sums:?}, expected 500 of each");
+    documents.iter().try_for_each(Document::expect_no_loss)
 }
