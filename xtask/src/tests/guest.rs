@@ -125,6 +125,12 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// The time that its steps may take, which says how long they do.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        self.steps.iter().map(Step::longest).sum()
+    }
+
     /// Boots, runs and judges. Cases that were not reached have failed.
     ///
     /// # Errors
@@ -132,7 +138,7 @@ impl Guest {
     pub fn run(mut self, report: &Mutex<Report>) -> Result<()> {
         let share = directory(&self.name)?;
         self.lay_out(&share)?;
-        self.machine.timeout = self.steps.iter().map(Step::longest).sum::<Duration>() + MARGIN;
+        self.machine.timeout = self.limit() + MARGIN;
         self.machine.share = Some(share.clone());
         let command = ["bash", "/share/run"].map(str::to_owned);
         let machine = &self.machine;

@@ -26,11 +26,36 @@ use super::{
 };
 use crate::truth::Truth;
 
-const LIMIT: Duration = Duration::from_secs(300);
+/// For each workload, and for the start and the end of the tool.
+const LIMIT: Duration = Duration::from_secs(120);
 const PAGE: u64 = 4096;
-/// Times that a workload is run while the tool says that the kernel has skipped a run of its programs, which the daemons of
-/// some filesystems can bring about: nothing can be said about the counts then but that they are incomplete, which it did.
-const ATTEMPTS: u32 = 3;
+/// The session: its documents are one of each workload, and of what was between them.
+const SESSION: &str = "cp /proc/self/mountinfo .
+prefault --json --output documents -- bash ./workloads\n";
+
+/// What the script of the workloads begins with. A workload is run again while the tool says that the kernel has skipped a run of
+/// its programs, which the daemons of some filesystems can bring about: nothing can be said about the counts then but that they
+/// are incomplete, which it did.
+const FUNCTIONS: &str = r#"document() {
+    local n=$(($(wc -l < documents) + 1))
+    kill -USR1 $PPID || exit
+    until [ "$(wc -l < documents)" -ge $n ]; do sleep 0.02; done
+}
+# Its kind, how many writes, and where; what could not be mounted is left out, so that the others are judged.
+run() {
+    local kind=$1 count=$2 targets
+    shift 2
+    targets=$(printf '%s\n' "$@" | grep --line-regexp --fixed-strings --file /share/mounted)
+    for attempt in 1 2 3; do
+        document
+        workload $kind --count $count $targets > $kind.truth
+        echo $? > $kind.code
+        document
+        tail --lines=1 documents > $kind.json
+        grep -q '"kernel_missed_runs":[1-9]' $kind.json || break
+    done
+}
+"#;
 
 /// What a cell of the matrix is judged in.
 #[derive(Debug, Clone)]
@@ -42,57 +67,58 @@ struct Cell {
     update_golden: bool,
 }
 
-/// One step for each workload, one case for each filesystem in it.
+/// One step, in which the workloads are run one after the other in one session of the tool; one case for each workload on each
+/// filesystem, as far as the case `is_wanted`. None if there are no cases.
 #[must_use]
-pub fn steps(context: &CaseContext, boot: Boot, group: Group) -> Vec<Step> {
-    let workloads = workloads::WORKLOADS.iter().filter(|workload| boot.runs(workload.kind));
-    let steps = workloads.map(|workload| step(context, boot, group, workload));
-    steps.filter(|step| !step.checks.is_empty()).collect()
+pub fn step(context: &CaseContext, boot: Boot, group: Group, is_wanted: impl Fn(&str) -> bool) -> Option<Step> {
+    let mut workloads = FUNCTIONS.to_owned();
+    let (mut checks, mut limit) = (Vec::new(), LIMIT);
+    for workload in workloads::WORKLOADS.iter().filter(|workload| boot.runs(workload.kind)) {
+        let cells: Vec<(String, Cell)> =
+            cells(context, boot, group, workload).filter(|(name, _)| is_wanted(name)).collect();
+        if cells.is_empty() {
+            continue;
+        }
+        let n_writes = if group == Group::Core { workload.on_core } else { workload.on_further };
+        let targets: Vec<String> = cells.iter().map(|(_, cell)| cell.filesystem.directory()).collect();
+        workloads.push_str(&format!("run {} {n_writes} {}\n", workload.kind.name(), targets.join(" ")));
+        limit += LIMIT;
+        checks.extend(cells.into_iter().map(|(name, cell)| {
+            let judge: Judge = Box::new(move |said| judge(said, &cell));
+            (name, judge)
+        }));
+    }
+    let script = format!("cat > workloads << 'END'\n{workloads}END\n{SESSION}");
+    (!checks.is_empty()).then(|| Step { slug: "matrix".to_owned(), script, limit, checks })
 }
 
-fn step(context: &CaseContext, boot: Boot, group: Group, workload: &'static Workload) -> Step {
-    let cells = filesystems::of(group, context.kernel.version).filter_map(|filesystem| {
-        let cell = Cell {
-            series: context.series.clone(),
-            kernel: context.kernel,
-            filesystem,
-            workload,
-            update_golden: context.update_golden,
-        };
-        (workload.n_writes(filesystem, context.kernel.version) > 0).then_some(cell)
-    });
-    let cells: Vec<Cell> = cells.collect();
-    let kind = workload.kind.name();
-    let n_writes = if group == Group::Core { workload.on_core } else { workload.on_further };
-    let targets: Vec<String> = cells.iter().map(|cell| cell.filesystem.directory()).collect();
-    // Those that could not be mounted are left out, so that the others are judged.
-    let script = format!(
-        "targets=$(grep --line-regexp --fixed-strings --file <(printf '%s\\n' {}) /share/mounted)
-cp /proc/self/mountinfo .
-for attempt in {{1..{ATTEMPTS}}}; do
-    prefault --json --output counted.json -- workload {kind} --count {n_writes} $targets > truth
-    code=$?
-    grep -q '\"kernel_missed_runs\": *[1-9]' counted.json || break
-done
-exit $code\n",
-        targets.join(" ")
-    );
-    let checks = cells.into_iter().map(|cell| {
-        let kernel = [cell.series.as_str(), boot.name()].join(" ");
-        let name = format!("{} {} {kind}", kernel.trim_end(), cell.filesystem.name);
-        let judge: Judge = Box::new(move |said| judge(said, &cell));
-        (name, judge)
-    });
-    Step { slug: kind.to_owned(), script, limit: LIMIT, checks: checks.collect() }
+/// Name and cell of each filesystem that the workload is run on.
+fn cells(
+    context: &CaseContext,
+    boot: Boot,
+    group: Group,
+    workload: &'static Workload,
+) -> impl Iterator<Item = (String, Cell)> {
+    let of_kernel = [context.series.as_str(), boot.name()].join(" ");
+    let version = context.kernel.version;
+    let written = filesystems::of(group, version).filter(move |filesystem| workload.n_writes(filesystem, version) > 0);
+    written.map(move |filesystem| {
+        let name = format!("{} {} {}", of_kernel.trim_end(), filesystem.name, workload.kind.name());
+        let (series, kernel, update_golden) = (context.series.clone(), context.kernel, context.update_golden);
+        (name, Cell { series, kernel, filesystem, workload, update_golden })
+    })
 }
 
 fn judge(said: &Said, cell: &Cell) -> Result<()> {
     let Cell { filesystem, workload, kernel, .. } = cell;
-    let truth = truth(said, filesystem)?;
+    said.expect_code(0)?;
+    let kind = workload.kind.name();
+    let truth = truth(said, filesystem, kind)?;
     ensure!(truth.failure.is_none(), "{}", truth.failure.unwrap_or_default());
-    // 1 is the workload's: it failed on another filesystem, which has its own verdict.
-    ensure!(said.code <= 1, "exit code {}\n{}", said.code, said.stderr.trim_end());
-    let document: Document = said.json("counted.json")?;
+    // 1 says that it failed on another filesystem, which has its own verdict.
+    let code = said.file(&format!("{kind}.code"))?;
+    ensure!(["0", "1"].contains(&code.trim_end()), "exit code {code}{}", said.stderr.trim_end());
+    let document: Document = said.json(&format!("{kind}.json"))?;
     let counted = counted(said, &document, filesystem)?;
 
     let mut differences = Differences::default();
@@ -115,8 +141,8 @@ fn judge(said: &Said, cell: &Cell) -> Result<()> {
 }
 
 /// What the workload said about that filesystem.
-fn truth(said: &Said, filesystem: &Filesystem) -> Result<Truth> {
-    for line in said.file("truth")?.lines() {
+fn truth(said: &Said, filesystem: &Filesystem, kind: &str) -> Result<Truth> {
+    for line in said.file(&format!("{kind}.truth"))?.lines() {
         let truth: Truth = serde_json::from_str(line).context("failed to read what the workload said")?;
         if truth.target == Path::new(&filesystem.directory()) {
             return Ok(truth);
@@ -274,8 +300,9 @@ mod tests {
         let directory = paths::target("tests/unit").join(pointer.replace('/', "-"));
         paths::create_dir(&directory).expect("target is writable");
         for (name, text) in [
-            ("counted.json", document.to_string().as_str()),
-            ("truth", truth),
+            ("absent.json", document.to_string().as_str()),
+            ("absent.truth", truth),
+            ("absent.code", "0\n"),
             ("code", "0\n"),
             ("stdout", ""),
             ("stderr", ""),
