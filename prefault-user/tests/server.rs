@@ -222,6 +222,8 @@ fn raise_descriptor_limit() {
 fn a_thousand_connections_that_never_finish_keep_nobody_out() {
     raise_descriptor_limit();
     let server = server();
+    // The oldest of all, but it asks.
+    let mut kept = server.connect();
     let mut stuck: Vec<TcpStream> = Vec::new();
     for number in 0..1000 {
         let mut stream = server.connect();
@@ -230,6 +232,7 @@ fn a_thousand_connections_that_never_finish_keep_nobody_out() {
         stuck.push(stream);
         if number % 50 == 0 {
             let begun = Instant::now();
+            expect_health(&mut kept);
             server.expect_scrape();
             assert!(begun.elapsed() < Duration::from_secs(5), "a scrape took {:?}", begun.elapsed());
         }
@@ -238,6 +241,17 @@ fn a_thousand_connections_that_never_finish_keep_nobody_out() {
     // Those that are too many were closed, the rest is still waited for.
     let open = stuck.iter().filter(|stream| is_open(stream)).count();
     assert!((1..=64).contains(&open), "{open} are open");
+}
+
+/// Asks, and leaves the connection open.
+fn expect_health(kept: &mut TcpStream) {
+    kept.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+    let (mut answer, mut bytes) = (Vec::new(), [0; 4096]);
+    while !answer.ends_with(b"healthy\n") {
+        let n_bytes = kept.read(&mut bytes).expect("an answer");
+        assert!(n_bytes > 0, "the connection was closed");
+        answer.extend_from_slice(&bytes[..n_bytes]);
+    }
 }
 
 fn is_open(mut stream: &TcpStream) -> bool {

@@ -1,6 +1,9 @@
 //! What an exporter gives up once everything is attached and open, and what it keeps.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 
@@ -21,8 +24,10 @@ pub fn confine(args: &ExportArgs, access: &AccessWatch) -> Result<Security> {
         return unconfined();
     }
     let account = privileges.user.as_deref().map(str::parse).transpose()?;
-    // Their folders, because a renewed certificate is another file of the same name.
-    let readable = folders(access.files());
+    // Their folders, because a renewed certificate is another file of the same name; and those that links lead to, since a file
+    // is where it is for landlock, whatever it was reached by.
+    let linked: Vec<PathBuf> = access.files().filter_map(|file| fs::canonicalize(file).ok()).collect();
+    let readable = folders(access.files().chain(linked.iter().map(PathBuf::as_path)));
     Confinement { account, readable, writable: written(args), connects: connects(args) }.apply()
 }
 

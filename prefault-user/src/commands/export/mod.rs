@@ -69,10 +69,7 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
     }
     if let (true, Some(path)) = (args.check_web_config, &args.web_config) {
         let said = format!("the web config is right: {}\n", describe(&WebConfig::read(path)?));
-        return match Output::open(None)?.write(&said) {
-            Err(error) if !is_closed_pipe(&error) => Err(error),
-            _ => Ok(0),
-        };
+        return write_once(&said).map(|()| 0);
     }
     let runtime = runtime()?;
     let exporter = {
@@ -89,6 +86,14 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
 fn runtime() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build().context("failed to start the runtime")
+}
+
+/// Writes to standard output; a reader that has gone is no error.
+fn write_once(text: &str) -> Result<()> {
+    match Output::open(None)?.write(text) {
+        Err(error) if !is_closed_pipe(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn describe(web_config: &WebConfig) -> String {
@@ -134,7 +139,11 @@ impl<'a> Exporter<'a> {
         let terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
         let interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
         let access = AccessWatch::begin(args.web_config.as_deref())?;
-        let listeners = listeners(args)?;
+        let listeners = match args.privileges.print_security && args.listen.is_empty() {
+            // The exporter whose state it is may be running.
+            true => Vec::new(),
+            false => listeners(args)?,
+        };
         let options = options(&args.counting, filters(&args.filters, false)?, args.exemplars);
         let session_runtime = runtime()?;
         let live = {
@@ -143,7 +152,7 @@ impl<'a> Exporter<'a> {
         };
         let left = confine::confine(args, &access)?;
         if args.privileges.print_security {
-            print!("{}", security::text(&left));
+            write_once(&security::text(&left))?;
             return Ok(None);
         }
         log::info!("what this process may still do:\n{}", security::text(&left));

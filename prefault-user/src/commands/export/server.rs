@@ -1,14 +1,16 @@
 //! The HTTP server: connections, their limits, and what each may wait for.
 //!
 //! A connection is a task. None can make another one wait: what they share is asked for by message, and a client that does
-//! not read, or does not finish its request, only has its own time run out. When there are too many, the oldest goes, so that
-//! idle ones cannot keep a scraper out.
+//! not read, or does not finish its request, only has its own time run out. When there are too many, one goes that never asked
+//! anything, or else the one that has not asked for the longest time, so that the others neither keep a scraper out nor end it.
 
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,7 +29,7 @@ use super::{
     answer::{Shared, answer},
 };
 
-/// Connections at once; the oldest is closed for one more.
+/// Connections at once; one is closed for one more.
 const MOST_CONNECTIONS: usize = 64;
 /// A request line and all headers, in bytes; longer ones are answered with 431.
 const MOST_HEADER_BYTES: usize = 16 * 1024;
@@ -73,28 +75,57 @@ async fn accept(listener: Listener, shared: Arc<Shared>, connections: Arc<Connec
     }
 }
 
-/// The connections there are, oldest first.
+/// The connections there are.
 #[derive(Debug, Default)]
-struct Connections(Mutex<VecDeque<AbortHandle>>);
+struct Connections {
+    /// Oldest first.
+    open: Mutex<Vec<Connection>>,
+    /// Requests so far, of all connections.
+    requests: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    task: AbortHandle,
+    /// Number of its last request, 0 if there was none.
+    asked: Arc<AtomicU64>,
+}
 
 impl Connections {
     fn spawn<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, shared: Arc<Shared>) {
         let tls = shared.access.borrow().tls.clone();
-        let mut connections = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.retain(|connection| !connection.is_finished());
-        if connections.len() >= MOST_CONNECTIONS
-            && let Some(oldest) = connections.pop_front()
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|connection| !connection.task.is_finished());
+        let asked = |connection: &Connection| connection.asked.load(Ordering::Relaxed);
+        if open.len() >= MOST_CONNECTIONS
+            && let Some(longest) = (0..open.len()).min_by_key(|&number| asked(&open[number]))
         {
-            oldest.abort();
+            open.remove(longest).task.abort();
         }
-        connections.push_back(tokio::spawn(connection(stream, tls, shared)).abort_handle());
+        let asked = Arc::new(AtomicU64::new(0));
+        let requests = Requests { all: Arc::clone(&self.requests), last: Arc::clone(&asked) };
+        let task = tokio::spawn(connection(stream, tls, shared, requests)).abort_handle();
+        open.push(Connection { task, asked });
     }
 }
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        let connections = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        connections.iter().for_each(AbortHandle::abort);
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
+        open.iter().for_each(|connection| connection.task.abort());
+    }
+}
+
+/// Numbers the requests of one connection, among all.
+#[derive(Debug)]
+struct Requests {
+    all: Arc<AtomicU64>,
+    last: Arc<AtomicU64>,
+}
+
+impl Requests {
+    fn count(&self) {
+        self.last.store(self.all.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 }
 
@@ -103,14 +134,15 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
+    requests: Requests,
 ) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(WRITE_LIMIT));
     let stream = Box::pin(stream);
     let result = match tls {
-        None => talk(stream, shared).await,
+        None => talk(stream, shared, requests).await,
         Some(tls) => match timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => talk(stream, shared).await,
+            Ok(Ok(stream)) => talk(stream, shared, requests).await,
             Ok(Err(error)) => Err(error.into()),
             Err(elapsed) => Err(io::Error::from(elapsed).into()),
         },
@@ -123,8 +155,10 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     shared: Arc<Shared>,
+    requests: Requests,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let service = service_fn(move |request| {
+        requests.count();
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(&shared, &request).await) }
     });

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -15,7 +15,7 @@ use crate::{
     output::exposition::{self, Buckets},
 };
 
-/// node_exporter runs as a user of its own.
+/// node_exporter runs as a user of its own, whatever the umask of a service is.
 const MODE: u32 = 0o644;
 
 /// A file that is written again and again.
@@ -34,12 +34,14 @@ impl Textfile {
         Self { path: path.to_owned(), partial: path.with_file_name(name) }
     }
 
-    /// Replaces its contents.
+    /// Replaces its contents. What the process itself takes is left out: node_exporter shows the same metrics of its own
+    /// process, and refuses a second one.
     ///
     /// # Errors
     /// If it cannot be written; it is then as it was before.
     pub fn write(&self, exported: &Arc<Exported>, buckets: &Buckets) -> Result<()> {
-        let text = exposition::text(exported, buckets)?;
+        let exported = Exported { process: None, ..Exported::clone(exported) };
+        let text = exposition::text(&Arc::new(exported), buckets)?;
         let written = self.replace(text.as_bytes());
         if written.is_err() {
             // It may be half written, or not be there.
@@ -49,8 +51,8 @@ impl Textfile {
     }
 
     fn replace(&self, bytes: &[u8]) -> std::io::Result<()> {
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(MODE).open(&self.partial)?;
+        let mut file = fs::File::create(&self.partial)?;
+        file.set_permissions(fs::Permissions::from_mode(MODE))?;
         file.write_all(bytes)?;
         drop(file);
         fs::rename(&self.partial, &self.path)
