@@ -60,8 +60,10 @@ pub mod frame_flag {
     pub const COPIES: u32 = 256;
     /// The frame's filesystem is not measured.
     pub const FILTERED: u32 = 128;
-    /// It is a buffered write: its path copies, or one inside it does, or it is not direct I/O.
+    /// It is a buffered write: it was not asked to be direct I/O, or a path that copies has begun to all the same.
     pub const BUFFERED: u32 = 64;
+    /// It was asked to be direct I/O.
+    pub const DIRECT: u32 = 1024;
 }
 
 /// State of one task.

@@ -57,6 +57,13 @@ pub fn only_prefault(result: u64, asked: u64, iter: u64) {
 fn finish_prefault(task: *mut task_struct, context: &mut TaskContext, frame: &mut Frame, result: u64, now: u64) {
     frame.prefaults += 1;
     frame.flags |= frame_flag::PREFAULTED;
+    if frame.flags & frame_flag::BUFFERED == 0 {
+        if frame.flags & frame_flag::COPIES == 0 {
+            // Of direct I/O (btrfs, gfs2).
+            return;
+        }
+        frame.flags |= frame_flag::BUFFERED;
+    }
     let unfaulted = unfaulted_bytes(context, result);
     if let Some(ledger) = LEDGERS.get_ptr_mut(frame.slot) {
         let (min_flt, maj_flt) = faults_of(task);
@@ -113,7 +120,7 @@ pub fn only_copy(copied: u64, asked: u64, iter: u64) {
 fn finish_copy(context: &mut TaskContext, frame: &mut Frame, copied: u64, now: u64) {
     frame.copies += 1;
     if frame.flags & frame_flag::COPIED == 0 {
-        frame.flags |= frame_flag::COPIED;
+        frame.flags |= frame_flag::COPIED | frame_flag::BUFFERED;
         if frame.flags & frame_flag::PREFAULTED != 0 {
             frame.flags |= frame_flag::EAGER;
         }
@@ -173,7 +180,8 @@ fn innermost<'a>(
     // SAFETY: the context belongs to this task, and only its own probes touch it.
     let depth = unsafe { (*context).depth };
     if depth == 0 {
-        if window.is_open() && measures_task() {
+        // It may be one of a write that began between windows.
+        if config!(windows) == 0 && measures_task() {
             lose(if operation == Pending::Prefault { Loss::PrefaultOutside } else { Loss::CopyOutside }, 1);
         }
         return None;

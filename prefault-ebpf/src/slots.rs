@@ -3,7 +3,10 @@
 use aya_ebpf::{
     EbpfContext,
     bindings::BPF_NOEXIST,
-    helpers::{bpf_probe_read_kernel_str_bytes, generated::bpf_map_lookup_elem},
+    helpers::{
+        bpf_probe_read_kernel_str_bytes,
+        generated::{bpf_get_prandom_u32, bpf_map_lookup_elem},
+    },
 };
 use prefault_ebpf::{FILTERED_SLOT, Loss, OTHER_SLOT, SlotInfo, SlotKey};
 
@@ -16,6 +19,9 @@ use crate::{
     messages::info,
 };
 
+/// One in so many writes to a filesystem that had no slot looks for one again.
+const LOOKED_UP_AGAIN: u32 = 64;
+
 /// The slot of the filesystem that `target` is on, claimed if it has none yet; [`OTHER_SLOT`] if all are taken,
 /// [`FILTERED_SLOT`] if it is not measured.
 #[inline(always)]
@@ -24,7 +30,9 @@ pub fn slot_of<M: Memory, C: EbpfContext>(context: &C, target: &Target, last: &m
         lose(Loss::NoFilesystem, 1);
         return OTHER_SLOT;
     };
-    if last.fs_type == key.fs_type && last.dev == key.dev {
+    // That all slots were taken may have been wrong: another processor was claiming one for this filesystem at that moment.
+    let is_known = || last.slot != OTHER_SLOT || !is_looked_up_again();
+    if last.fs_type == key.fs_type && last.dev == key.dev && is_known() {
         return last.slot;
     }
     let slot = match lookup(&key) {
@@ -33,6 +41,13 @@ pub fn slot_of<M: Memory, C: EbpfContext>(context: &C, target: &Target, last: &m
     };
     *last = LastSlot { fs_type: key.fs_type, dev: key.dev, slot };
     slot
+}
+
+/// Whether a task whose filesystem had no slot is to look for one again.
+#[inline(always)]
+fn is_looked_up_again() -> bool {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_prandom_u32() }.is_multiple_of(LOOKED_UP_AGAIN)
 }
 
 #[inline(always)]

@@ -47,16 +47,16 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
         unsafe { (*context).depth = depth + 1 };
         return;
     }
-    let copies = cookie & COOKIE_COPIES != 0;
-    // A path that does not copy is around one that does, which a bad buffer may keep it from reaching (gfs2); direct I/O
-    // goes through it too, and is a buffered write only if a copying path runs after all.
-    let mut flags = if copies {
-        frame_flag::COPIES | frame_flag::BUFFERED
-    } else if cookie & COOKIE_FILE == 0 && is_direct::<M>(arguments.0) {
-        0
+    // Direct I/O goes through some paths too, around one that copies (f2fs) or that copy otherwise (ntfs3, bcachefs): it is a
+    // buffered write only if it comes to copying after all.
+    let mut flags = if cookie & COOKIE_FILE == 0 && is_direct::<M>(arguments.0) {
+        frame_flag::DIRECT
     } else {
         frame_flag::BUFFERED
     };
+    if cookie & COOKIE_COPIES != 0 {
+        flags |= frame_flag::COPIES;
+    }
     let (mut inode, mut slot, mut position) = (0, OTHER_SLOT, 0);
     match target_of::<M>(arguments, cookie) {
         Some(target) => {
@@ -210,7 +210,7 @@ pub fn leave(cookie: u64, result: i64) {
     match pop(context, cookie) {
         // SAFETY: the frame is in this task's context and was initialised by `enter`.
         Some(frame) => count(context, unsafe { &mut *frame }, result, early),
-        None if cookie & COOKIE_COPIES != 0 && window.is_open() => take_in_unseen(context, result),
+        None if cookie & COOKIE_COPIES != 0 => take_in_unseen(context, result),
         None => {}
     }
     CONTEXTS.release(context);
@@ -224,13 +224,17 @@ fn count(context: *mut TaskContext, frame: &mut Frame, result: i64, early: u64) 
         return;
     }
     count_path(frame);
-    let taken = if frame.flags & frame_flag::COPIES == 0 {
+    let mut taken = if frame.flags & frame_flag::COPIES == 0 {
         frame.inner_bytes
     } else if result == QUEUED {
         frame.copied
     } else {
         result.max(0) as u64
     };
+    if frame.flags & frame_flag::DIRECT != 0 {
+        // The rest went past the page cache.
+        taken = taken.min(frame.copied);
+    }
     if frame.flags & frame_flag::INNER != 0 {
         // SAFETY: an inner frame has one below it, and `pop` has left `depth` at its number.
         unsafe { merge(&mut *frame_at(context, (*context).depth.wrapping_sub(1)), frame, taken) };
@@ -315,7 +319,8 @@ fn take_in_unseen(context: *mut TaskContext, result: i64) {
             }
         }
     }
-    if measures_task() {
+    // It may be one that began between windows.
+    if config!(windows) == 0 && measures_task() {
         lose(Loss::WriteEnter, 1);
     }
 }

@@ -9,13 +9,19 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::mounts::{host_mounts, mount_of, mounts};
-use crate::{cli::FilterArgs, probe::filters::Filters};
+use crate::{
+    cli::FilterArgs,
+    probe::{environment::has_process_ids_of_host, filters::Filters},
+};
 
 /// Reads the filters out of what was `typed`; `has_command` says that a command will be started.
 ///
 /// # Errors
 /// If a process, cgroup, device or mount does not exist, or `--follow` has nobody to follow.
 pub fn filters(typed: &FilterArgs, has_command: bool) -> Result<Filters> {
+    if typed.follow || !typed.pids.is_empty() {
+        ensure_process_ids("--pid and --follow")?;
+    }
     for &pid in &typed.pids {
         ensure!(Path::new(&format!("/proc/{pid}")).exists(), "there is no process {pid}: look it up with ps or pgrep");
     }
@@ -37,6 +43,19 @@ pub fn filters(typed: &FilterArgs, has_command: bool) -> Result<Filters> {
         fstypes: typed.fstypes.clone(),
         devices,
     })
+}
+
+/// Demands that processes can be told apart, which `what` has to.
+///
+/// # Errors
+/// If they have other numbers here than in the kernel.
+pub fn ensure_process_ids(what: &str) -> Result<()> {
+    ensure!(
+        has_process_ids_of_host(),
+        "{what} would measure other processes: here they have other numbers than in the kernel. Run prefault in the host's PID \
+         namespace (podman run --pid=host, in Kubernetes hostPID: true)"
+    );
+    Ok(())
 }
 
 /// Device numbers that `device` stands for: its own, and that of a filesystem on it which has another (btrfs).

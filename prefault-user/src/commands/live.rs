@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     cli_counting::CountingArgs,
-    data::{EventRecord, Filesystem, Floor, Limit, Limited, SiteReport, Snapshot},
+    data::{EventRecord, Filesystem, Floor, Limit, Limited, SiteReport, Snapshot, Timing},
     phases::Phases,
     probe::{
         counters::Counters,
@@ -106,7 +106,10 @@ impl Live {
         let ring = watched(session.take_events()?)?;
         let announcements = session.take_announcements()?.map(watched).transpose()?;
         let logger = if options.verbose { session.logger()? } else { None };
-        let windows = options.limit_percent.map(|percent| Windows::begin(limit(percent), &session)).transpose()?;
+        let windows = options
+            .limit_percent
+            .map(|percent| Windows::begin(limit(percent), options.timing != Timing::None, &session))
+            .transpose()?;
         let mut live = Self {
             windows,
             kernel,
@@ -156,7 +159,7 @@ impl Live {
         self.session.plan()
     }
 
-    /// Whether modules have come or gone since this was asked last.
+    /// Whether modules have come or gone, or points were refused, since this was asked last.
     pub fn plan_has_changed(&mut self) -> bool {
         std::mem::take(&mut self.plan_has_changed)
     }
@@ -218,7 +221,10 @@ impl Live {
             }
             () = due(self.windows.as_ref()) => {
                 if let Some(windows) = &mut self.windows {
+                    let n_measured = self.session.plan().n_measured();
                     windows.advance(&mut self.session)?;
+                    // What was taken away the kernel may refuse when it is to come back.
+                    self.plan_has_changed |= self.session.plan().n_measured() != n_measured;
                 }
                 Ok(Vec::new())
             }
@@ -246,10 +252,18 @@ impl Live {
         }
         if !changes.loaded.is_empty() {
             let begun = Instant::now();
-            self.session.extend(prepare::plan_for_modules(&changes.loaded, self.wish)?)?;
-            self.path_names = self.session.plan().path_names();
+            if let Err(error) = self.extend(&changes.loaded) {
+                self.modules.see_anew(&changes.loaded);
+                return Err(error);
+            }
             log::info!("probed {} in {} ms", changes.loaded.join(", "), begun.elapsed().as_millis());
         }
+        Ok(())
+    }
+
+    fn extend(&mut self, modules: &[String]) -> Result<()> {
+        self.session.extend(prepare::plan_for_modules(modules, self.wish)?)?;
+        self.path_names = self.session.plan().path_names();
         Ok(())
     }
 

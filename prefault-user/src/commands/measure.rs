@@ -65,8 +65,12 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
     let mut measurement = Measurement::begin(Live::begin(&options)?, args)?;
     measurement.greet();
     let follows_command = options.filters.follow && options.filters.processes.is_empty();
-    let child = measurement.spawn(&args.command, follows_command)?;
-    let outcome = measurement.follow(stop, marks, child, &mut output).await;
+    let mut child = measurement.spawn(&args.command, follows_command)?;
+    let outcome = measurement.follow(stop, marks, &mut child, &mut output).await;
+    if let (Err(_), Some(child)) = (&outcome, &mut child) {
+        // As whatever else ends measuring does; that it failed is said by the outcome.
+        let _unused = end(child).await;
+    }
     // Whatever ended it, what was counted is shown.
     let last = measurement.finish(&mut output);
     let exit_code = outcome?;
@@ -172,7 +176,7 @@ impl Measurement {
         &mut self,
         mut stop: Stop,
         mut marks: Signal,
-        mut child: Option<Child>,
+        child: &mut Option<Child>,
         output: &mut Output,
     ) -> Result<u8> {
         let stopped = stop.wait(child.is_some());
@@ -182,9 +186,9 @@ impl Measurement {
                 events = self.live.tend() => self.pass_on_events(events?, output)?,
                 () = tick(&mut self.ticker) => self.end_interval(output)?,
                 _ = marks.recv() => self.end_interval(output)?,
-                status = exited(&mut child) => return Ok(exit_code(status?)),
+                status = exited(child) => return Ok(exit_code(status?)),
                 () = &mut stopped => {
-                    if let Some(child) = &mut child {
+                    if let Some(child) = child {
                         end(child).await.context("failed to end the command")?;
                     }
                     return Ok(0);
@@ -235,8 +239,8 @@ impl Measurement {
 
     /// Shows all that was counted; of documents the last one, which is of what was counted since the one before.
     fn finish(&mut self, output: &mut Output) -> Result<()> {
-        let events = self.live.take_events()?;
         self.live.finish()?;
+        let events = self.live.take_events()?;
         let last = self.live.snapshot()?;
         self.pass_on_events(events, output)?;
         self.live.pass_on_messages();

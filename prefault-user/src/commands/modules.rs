@@ -46,6 +46,12 @@ impl ModuleWatch {
         if links == self.links { Ok(Changes::default()) } else { self.look() }
     }
 
+    /// Forgets that `modules` were seen, so that the next look, or glance, finds them new.
+    pub fn see_anew(&mut self, modules: &[String]) {
+        self.known.retain(|name, _| !modules.contains(name));
+        self.links = 0;
+    }
+
     /// What has changed since the last look.
     ///
     /// # Errors
@@ -85,6 +91,9 @@ mod tests {
         let both = vec!["xfs".to_owned()];
         assert_eq!(watch.glance().expect("not read"), Changes::default());
         assert_eq!(watch.look().expect("readable"), Changes { unloaded: both.clone(), loaded: both.clone() });
+        assert_eq!(watch.glance().expect("not read"), Changes::default());
+        watch.see_anew(&both);
+        assert_eq!(watch.glance().expect("read"), Changes { unloaded: Vec::new(), loaded: both });
         fs::remove_dir_all(&folder).expect("removed");
         assert!(watch.look().is_err());
     }

@@ -11,6 +11,7 @@ use clap::ValueEnum as _;
 
 use self::places::{Place, places};
 use super::{
+    filters::ensure_process_ids,
     output::{Output, is_closed_pipe},
     prepare,
 };
@@ -44,6 +45,7 @@ pub fn run(args: &SelftestArgs) -> Result<u8> {
 
 fn compare_all(args: &SelftestArgs) -> Result<u8> {
     let mut output = Output::open(None)?;
+    ensure_process_ids("prefault selftest")?;
     let chosen = places(&args.folders)?;
     for why in &chosen.refused {
         eprintln!("prefault: not tested: {why}");

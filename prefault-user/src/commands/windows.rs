@@ -33,6 +33,8 @@ const LONGEST_CLOSING: Duration = Duration::from_secs(1);
 /// Windows of a session.
 pub struct Windows {
     limit: Limit,
+    /// Whether any write is timed.
+    is_timed: bool,
     /// What getting in and out of a program takes, in nanoseconds.
     per_run_ns: u64,
     pace: Pace,
@@ -74,17 +76,18 @@ enum State {
 }
 
 impl Windows {
-    /// Begins with everything measured.
+    /// Begins with everything measured; `is_timed`: writes are timed too.
     ///
     /// # Errors
     /// If maps cannot be read.
-    pub fn begin(limit: Limit, session: &Session) -> Result<Self> {
+    pub fn begin(limit: Limit, is_timed: bool, session: &Session) -> Result<Self> {
         let at_begin = session.snapshot(0)?;
         let now = Instant::now();
         let floor = session.floor().unwrap_or_default();
         let at_start = at_begin.own_cost.unwrap_or_default();
         Ok(Self {
             limit,
+            is_timed,
             per_run_ns: floor.jump_ns.or(floor.trap_ns).unwrap_or(0),
             pace: Pace::new(limit.processors()),
             estimates: Estimates::default(),
@@ -158,7 +161,7 @@ impl Windows {
             open_ns: self.estimates.open_ns() + open.as_nanos() as u64,
             open_share: self.estimates.open_share(elapsed_ns),
             windows: self.estimates.windows(),
-            timed_one_in: self.pace.step().timed_one_in,
+            timed_one_in: self.is_timed.then_some(self.pace.step().timed_one_in),
             given_up: self.given_up,
             estimates: self.estimates.over(elapsed_ns),
         }

@@ -40,7 +40,7 @@ impl Exported {
     #[must_use]
     pub fn timed_one_in(&self) -> Option<u32> {
         match &self.limited {
-            Some(limited) if self.timing == Timing::All => Some(limited.timed_one_in),
+            Some(limited) if self.timing == Timing::All => limited.timed_one_in,
             _ => self.timing.one_in(),
         }
     }
@@ -64,6 +64,13 @@ pub struct Labels {
     pub device: String,
     /// Where it was first seen mounted, empty if nowhere; `None` if mount points are not shown.
     pub mount_point: Option<String>,
+}
+
+impl EventRecord {
+    /// Whether its filesystem has these labels, mount points aside.
+    pub fn is_on(&self, labels: &Labels) -> bool {
+        (&*self.fstype, &*self.device) == (&*labels.fstype, &*labels.device)
+    }
 }
 
 /// One of those that a counter has counted.

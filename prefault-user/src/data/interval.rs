@@ -43,7 +43,7 @@ pub enum IntervalError {
         /// Whose latencies.
         operation: &'static str,
     },
-    /// The earlier snapshot has a slot that the later one has not.
+    /// The earlier snapshot has a slot that the later one has not, with something counted in it.
     #[error("slot {slot} vanished")]
     SlotVanished {
         /// Its number.
@@ -71,7 +71,9 @@ impl Interval {
         path_names: &[impl AsRef<str>],
     ) -> Result<Self, IntervalError> {
         let in_later = |slot| later.filesystems.iter().any(|filesystem| filesystem.slot == slot);
-        if let Some(vanished) = earlier.filesystems.iter().find(|filesystem| !in_later(filesystem.slot)) {
+        // Of two processors that claim a slot for the same filesystem one gives its slot back.
+        let mut used = earlier.filesystems.iter().filter(|filesystem| !filesystem.paths.is_empty());
+        if let Some(vanished) = used.find(|filesystem| !in_later(filesystem.slot)) {
             return Err(IntervalError::SlotVanished { slot: vanished.slot });
         }
         let filesystems = later.filesystems.iter().map(|filesystem| {
@@ -207,6 +209,8 @@ fn paths_between(
             mode: Mode::of(&difference),
             entered: difference.entered,
             calls: difference.calls,
+            eager: difference.eager,
+            on_demand: difference.on_demand,
             prefaults: difference.prefaults,
             copies: difference.copies,
         })

@@ -42,8 +42,8 @@ pub struct Limited {
     pub open_share: f64,
     /// Windows in which that was a part of the time.
     pub windows: u64,
-    /// One write in this many is timed now.
-    pub timed_one_in: u32,
+    /// One write in this many is timed now, `None` if none is to be.
+    pub timed_one_in: Option<u32>,
     /// Calls of write paths that had not returned a second after their window began to close; they are not counted.
     pub given_up: u64,
     /// What there was in all.

@@ -36,11 +36,16 @@ impl Mode {
         }
     }
 
+    /// Name of [`Mode::Eager`].
+    pub const EAGER: &str = "eager";
+    /// Name of [`Mode::OnDemand`].
+    pub const ON_DEMAND: &str = "on-demand";
+
     /// The name used in every output.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Eager => "eager",
-            Self::OnDemand => "on-demand",
+            Self::Eager => Self::EAGER,
+            Self::OnDemand => Self::ON_DEMAND,
             Self::Mixed => "mixed",
             Self::NotSeen => "not seen",
         }
@@ -127,6 +132,10 @@ pub struct PathStats {
     pub entered: u64,
     /// Calls of the path that returned, nested ones included.
     pub calls: u64,
+    /// Those among `calls` whose first copy came after a prefault.
+    pub eager: u64,
+    /// Those among `calls` whose first copy did not.
+    pub on_demand: u64,
     /// Prefaults called directly by the path.
     pub prefaults: u64,
     /// Copies called by the path.
@@ -257,6 +266,8 @@ mod tests {
             mode,
             entered: 1,
             calls: 1,
+            eager: u64::from(mode == Mode::Eager),
+            on_demand: u64::from(mode == Mode::OnDemand),
             prefaults,
             copies: u64::from(mode != Mode::NotSeen),
         };

@@ -65,7 +65,7 @@ struct LimitOf<'a> {
     open_ns: u64,
     open_share: f64,
     windows: u64,
-    timed_one_in: u32,
+    timed_one_in: Option<u32>,
     given_up: u64,
     estimates: Vec<EstimatesOf<'a>>,
 }
@@ -253,7 +253,7 @@ impl<'a> From<&'a FilesystemInterval> for Filesystem<'a> {
 
 impl<'a> From<&'a PathStats> for Path<'a> {
     fn from(path: &'a PathStats) -> Self {
-        let PathStats { path: _, entered: _, function, mode, calls, prefaults, copies } = path;
+        let PathStats { path: _, entered: _, eager: _, on_demand: _, function, mode, calls, prefaults, copies } = path;
         Self {
             function,
             mode: mode.name(),

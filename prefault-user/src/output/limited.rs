@@ -23,8 +23,9 @@ fn extent(limited: &Limited) -> String {
         return format!("and counted {} of the time, in {windows}", units::percent(limited.open_share));
     }
     match limited.timed_one_in {
-        1 => "with everything counted and timed".to_owned(),
-        n => format!("with everything counted and one write in {n} timed"),
+        None => "with everything counted".to_owned(),
+        Some(1) => "with everything counted and timed".to_owned(),
+        Some(n) => format!("with everything counted and one write in {n} timed"),
     }
 }
 

@@ -142,6 +142,8 @@ mod tests {
             mode,
             entered: 10,
             calls: 10,
+            eager: if mode == Mode::Eager { 10 } else { 0 },
+            on_demand: if mode == Mode::OnDemand { 10 } else { 0 },
             prefaults: prefault.calls,
             copies: copy.calls,
         };

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf,
-    maps::HashMap,
+    maps::{HashMap, MapData},
     programs::{FEntry, FExit, KProbe, RawTracePoint},
 };
 use prefault_ebpf::{cookie_of_arguments, map, program};
@@ -167,12 +167,14 @@ impl Attaching {
     /// Returns come before calls, and entries of paths last: a write that is seen to enter is then seen whole.
     pub(super) fn attach_all(&mut self, plan: &mut Plan) -> Result<()> {
         self.attach_paths(plan, false)?;
-        drop_sites_without_path(plan);
+        plan.drop_sites_without_path();
         self.attach_targets(plan)?;
         self.attach_sites(plan, true)?;
         self.attach_sites(plan, false)?;
         self.attach_paths(plan, true)?;
-        drop_sites_without_path(plan);
+        plan.drop_sites_without_path();
+        // One half alone would count everything as lost.
+        self.take_away(|point| point.place.is_refused(plan));
         // What was made for something that was then refused.
         self.opened = Opened::default();
         self.tracing.clear();
@@ -198,8 +200,14 @@ impl Attaching {
     }
 
     fn take_away(&mut self, is_meant: impl Fn(&Point) -> bool) {
-        let gone = self.points.extract_if(.., |point| is_meant(point));
-        close_all(gone.map(|point| point.link).collect());
+        let gone: Vec<Point> = self.points.extract_if(.., |point| is_meant(point)).collect();
+        let is_named = |point: &&Point| self.manners.without_cookies && point.place.is_of_path();
+        let named: Vec<u64> = gone.iter().filter(is_named).filter_map(|point| point.link.address).collect();
+        close_all(gone.into_iter().map(|point| point.link).collect());
+        for address in named {
+            // It has no name if the kernel tells returns by a probe of its own.
+            let _unused = self.names_of_points().and_then(|mut names| Ok(names.remove(&address)?));
+        }
     }
 
     /// Where there are kprobes for `places`, in their order.
@@ -242,9 +250,12 @@ impl Attaching {
 
     /// Tells the programs what the point at `address` is.
     fn name_point(&mut self, address: u64, cookie: u64) -> Result<()> {
+        self.names_of_points()?.insert(address, cookie, 0).context("failed to name a point")
+    }
+
+    fn names_of_points(&mut self) -> Result<HashMap<&mut MapData, u64, u64>> {
         let map = self.bpf.map_mut(map::POINTS).ok_or_else(|| anyhow!("the BPF object has no map {}", map::POINTS))?;
-        let mut points = HashMap::<_, u64, u64>::try_from(map)?;
-        points.insert(address, cookie, 0).context("failed to name a point")
+        Ok(HashMap::try_from(map)?)
     }
 
     /// Attaches the entry of a path, or everything that returns from it.
@@ -269,8 +280,11 @@ impl Attaching {
         let (name, places, on_return) = points_of_path(path, mechanism, entry);
         let mut links = Vec::new();
         for &address in places {
-            if self.manners.without_cookies && !on_return {
-                self.name_point(address, cookie)?;
+            if self.manners.without_cookies
+                && !on_return
+                && let Err(error) = self.name_point(address, cookie)
+            {
+                return Ok(Err(io::Error::other(format!("{error:#}"))));
             }
             match self.attach_probe(name, address, on_return, cookie)? {
                 Ok(link) => links.push(link),
@@ -379,16 +393,5 @@ impl Attaching {
 impl Drop for Attaching {
     fn drop(&mut self) {
         self.take_away(|_| true);
-    }
-}
-
-/// Without its path a site's operations have no context.
-fn drop_sites_without_path(plan: &mut Plan) {
-    let Plan { paths, sites, .. } = plan;
-    for planned in sites.iter_mut().filter(|planned| planned.mechanism.is_ok()) {
-        let numbers = planned.site.paths.as_deref().unwrap_or_default();
-        if let Some(&number) = numbers.iter().find(|&&number| paths[number].mechanism.is_err()) {
-            planned.mechanism = Err(Refusal::PathNotProbed(paths[number].path.function.clone()));
-        }
     }
 }

@@ -51,6 +51,14 @@ const CAP_BPF: u32 = 39;
 /// Above that, Debian's kernels and those that have the same patch let only CAP_SYS_ADMIN make probes.
 pub const PARANOID_FOR_PERFMON: i32 = 2;
 
+/// The PID namespace whose numbers BPF programs see (PROC_PID_INIT_INO in include/linux/proc_ns.h, the same from 3.8 to 7.3).
+const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Whether processes have the numbers for this process that they have for BPF programs, which are the host's.
+pub fn has_process_ids_of_host() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace == Path::new(FIRST_PID_NAMESPACE))
+}
+
 /// Everything that stands in the way below `root` (normally `/`), the first thing to mend first.
 pub fn obstacles(root: &Path) -> Vec<Obstacle> {
     let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();

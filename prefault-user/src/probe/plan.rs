@@ -279,6 +279,17 @@ impl Plan {
         };
         self.sites.iter().map(report).collect()
     }
+
+    /// Leaves out the sites whose path is not probed: their operations would have no context.
+    pub(super) fn drop_sites_without_path(&mut self) {
+        let Self { paths, sites, .. } = self;
+        for planned in sites.iter_mut().filter(|planned| planned.mechanism.is_ok()) {
+            let numbers = planned.site.paths.as_deref().unwrap_or_default();
+            if let Some(&number) = numbers.iter().find(|&&number| paths[number].mechanism.is_err()) {
+                planned.mechanism = Err(Refusal::PathNotProbed(paths[number].path.function.clone()));
+            }
+        }
+    }
 }
 
 fn plan_target(target: Target) -> PlannedTarget {

@@ -7,7 +7,7 @@ use prefault_ebpf::{
     cookie_of_arguments, program,
 };
 
-use super::plan::{Mechanism, PlannedPath};
+use super::plan::{Mechanism, Plan, PlannedPath};
 use crate::sites::{Around, Destination, FloorPlaces, Holder, Operation, Path, Site};
 
 /// What a point is for.
@@ -23,6 +23,21 @@ pub(super) enum Place {
 impl Place {
     pub(super) fn of_path(number: usize, entry: bool) -> Self {
         if entry { Self::Entry(number) } else { Self::Return(number) }
+    }
+
+    pub(super) fn is_of_path(self) -> bool {
+        matches!(self, Self::Entry(_) | Self::Return(_))
+    }
+
+    /// Whether the path or the site it belongs to could not be probed as a whole.
+    pub(super) fn is_refused(self, plan: &Plan) -> bool {
+        match self {
+            Self::Entry(number) | Self::Return(number) => plan.paths[number].mechanism.is_err(),
+            Self::Call(call) | Self::AfterCall(call) => {
+                plan.sites.iter().any(|planned| planned.site.call.address == call && planned.mechanism.is_err())
+            }
+            Self::Target(_) => false,
+        }
     }
 }
 

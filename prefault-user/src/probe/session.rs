@@ -16,6 +16,7 @@ use super::{
     attaching::Attaching,
     batch,
     counters::Counters,
+    environment::has_process_ids_of_host,
     filters::Filters,
     floor, made,
     object::{Object, object},
@@ -300,7 +301,8 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
     config.0.events = u32::from(events);
     filters.configure(&mut config.0);
     config.0.single_points = u32::from(options.has_single_points(object));
-    config.0.floor_process = if floor { process::id() } else { 0 };
+    // Where this process has another number than in the kernel it would wait for somebody else's calls.
+    config.0.floor_process = if floor && has_process_ids_of_host() { process::id() } else { 0 };
     config.0.windows = u32::from(limited);
     config.0.timing = match timing {
         Timing::All if limited => timing::SAMPLED,

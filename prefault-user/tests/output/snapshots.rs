@@ -272,7 +272,7 @@ pub fn limited() -> Limited {
         open_ns: 240_000_000_000,
         open_share: 0.1,
         windows: 2400,
-        timed_one_in: 1,
+        timed_one_in: Some(1),
         given_up: 1,
         estimates: vec![FilesystemEstimates {
             identity,

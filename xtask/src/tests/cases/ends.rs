@@ -40,6 +40,14 @@ attached_after_a_while > left; true\n",
         super::expect_refusal(said, &["/nonexistent"])
     }),
     case(
+        "command whose measurement fails is ended",
+        "prefault -i 0.5 -o /dev/full -- sleep 12345; code=$?; pgrep --full 'sleep 12345' > left; exit $code\n",
+        |said, _| {
+            ensure!(said.file("left")?.is_empty(), "the command goes on");
+            super::expect_refusal(said, &["space"])
+        },
+    ),
+    case(
         "closed pipe is quiet",
         "prefault -i 0.2 -d 3 | head -n 1; echo \"${PIPESTATUS[@]}\" > codes\n",
         closed_pipe,

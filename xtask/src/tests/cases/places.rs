@@ -74,6 +74,19 @@ prefault doctor > /dev/null && exec prefault doctor --dry-run' > without\n",
         },
     ),
     case(
+        "a PID namespace of its own",
+        Boot::Plain,
+        "unshare --pid --fork --mount-proc prefault selftest /mnt/tmpfs 2> selftest
+unshare --pid --fork --mount-proc prefault --pid 1 -d 1\n",
+        |said, _| {
+            expect_parts(
+                &said.file("selftest")?,
+                &["prefault selftest would measure other processes", "PID namespace"],
+            )?;
+            expect_refusal(said, &["--pid and --follow", "hostPID"])
+        },
+    ),
+    case(
         "lockdown for confidentiality",
         Boot::Confidentiality,
         "mountpoint -q /sys/kernel/security || mount -t securityfs none /sys/kernel/security; prefault -d 1\n",
