@@ -97,6 +97,13 @@ pub struct SeriesArgs {
     /// Only those whose device matches this regular expression as a whole
     #[arg(long, value_name = "REGEX", value_parser = regex)]
     pub device_include: Option<Regex>,
+    /// Not those mounted where this regular expression matches as a whole, when they are first seen
+    #[arg(long, value_name = "REGEX", value_parser = regex, requires = "with_mount_point",
+          conflicts_with = "mount_point_include")]
+    pub mount_point_exclude: Option<Regex>,
+    /// Only those mounted where this regular expression matches as a whole, when they are first seen
+    #[arg(long, value_name = "REGEX", value_parser = regex, requires = "with_mount_point")]
+    pub mount_point_include: Option<Regex>,
     /// Add a label `mountpoint`: where the filesystem was mounted when it was first seen
     #[arg(long)]
     pub with_mount_point: bool,

@@ -206,7 +206,7 @@ fn metrics_md_has_a_row_for_every_metric_and_no_other() {
 #[test]
 fn metrics_md_lists_every_cause_of_loss() {
     let text = metrics_md();
-    for entry in LossReport::default().entries() {
+    for entry in LossReport::default().entries().filter(|entry| !entry.is_bytes()) {
         assert!(text.contains(&format!("`{}`", entry.key)), "METRICS.md does not name {}", entry.key);
     }
 }

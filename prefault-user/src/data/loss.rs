@@ -25,7 +25,7 @@ const REASONS: [Reason; N_LOSSES] = [
     reason(Loss::CopyEnd, "copy_end", "copies called whose return was not seen"),
     reason(Loss::PrefaultOutside, "prefault_outside", "prefaults outside any write that was entered"),
     reason(Loss::CopyOutside, "copy_outside", "copies outside any write that was entered"),
-    reason(Loss::UncopiedBytes, "uncopied_bytes", "bytes returned by writes that no copy was seen to copy"),
+    reason(Loss::UncopiedBytes, UNCOPIED_BYTES_KEY, "bytes returned by writes that no copy was seen to copy"),
     reason(Loss::NoContext, "no_context", "points hit by tasks whose context could not be allocated"),
     reason(Loss::TooDeep, "too_deep", "paths nested too deep to be followed"),
     reason(Loss::NoFilesystem, "no_filesystem", "writes whose filesystem could not be read, counted under other"),
@@ -34,6 +34,7 @@ const REASONS: [Reason; N_LOSSES] = [
     reason(Loss::BeforeStart, "before_start", "writes in flight when measuring began"),
 ];
 
+const UNCOPIED_BYTES_KEY: &str = "uncopied_bytes";
 const MISSED_RUNS_KEY: &str = "kernel_missed_runs";
 const MISSED_RUNS_PHRASE: &str = "program runs skipped by the kernel";
 const EVENTS_UNREAD_KEY: &str = "events_unread";
@@ -59,6 +60,13 @@ pub struct LossEntry {
     pub phrase: &'static str,
     /// How often; bytes for `uncopied_bytes`.
     pub count: u64,
+}
+
+impl LossEntry {
+    /// Whether bytes were counted, and not how often something was missed.
+    pub fn is_bytes(&self) -> bool {
+        self.key == UNCOPIED_BYTES_KEY
+    }
 }
 
 impl LossReport {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::units;
-use crate::data::{Exported, Series, Timing};
+use crate::data::{Exported, Series};
 
 const STYLE: &str = "\
 :root { color-scheme: light dark; --line: #8885; --quiet: #767676; }
@@ -50,17 +50,23 @@ fn measuring(page: &mut String, exported: &Exported) {
     entry(page, "Measuring for", &span(exported.uptime_ns / 1_000_000_000));
     for operation in ["prefault", "copy"] {
         let of = exported.sites.iter().filter(|site| site.operation == operation && site.count > 0);
-        let (not_measured, measured): (Vec<_>, Vec<_>) = of.partition(|site| site.mechanism == "none");
+        let needed = of.filter(|site| site.mechanism != "not a write");
+        let (not_measured, measured): (Vec<_>, Vec<_>) = needed.partition(|site| site.mechanism == "none");
         let measured = measured.iter().map(|site| format!("{} by {}", site.count, site.mechanism));
         let not_measured = not_measured.iter().map(|site| format!("{} not measured", site.count));
         let counts: Vec<String> = measured.chain(not_measured).collect();
         let counts = if counts.is_empty() { "none found".to_owned() } else { counts.join(", ") };
         entry(page, &format!("Calls of the {operation}"), &counts);
     }
-    match exported.timing {
-        Timing::All => {}
-        Timing::None => entry(page, "Timed", "nothing"),
-        Timing::OneIn(n) => entry(page, "Timed", &format!("one write in {}", units::count(u64::from(n)))),
+    match exported.timed_one_in() {
+        Some(1) => {}
+        None => entry(page, "Timed", "nothing"),
+        Some(n) => entry(page, "Timed", &format!("one write in {}", units::count(u64::from(n)))),
+    }
+    if let Some(limited) = &exported.limited {
+        let limit = format!("{} of all processors", units::percent(limited.limit.percent / 100.0));
+        entry(page, "Limit", &format!("{limit}; measuring took {}", units::percent(limited.cost_share)));
+        entry(page, "Counted", &format!("{} of the time", units::percent(limited.open_share)));
     }
     if let Some(cost) = exported.own_cost
         && let Some(share) = cost.share_of_cpu(exported.uptime_ns)

@@ -263,15 +263,21 @@ const TOOL: Row = Row {
             "Missed",
             "none",
             "By cause, in the last 15 minutes; METRICS.md says what each is.",
-            &[("sum by (instance, cause) (increase(prefault_loss_total{%host}[15m])) > 0", "{{instance}} {{cause}}")],
+            &[
+                ("sum by (instance, cause) (increase(prefault_loss_total{%host}[15m])) > 0", "{{instance}} {{cause}}"),
+                ("increase(prefault_uncopied_bytes_total{%host}[15m]) > 0", "{{instance}} bytes uncopied"),
+            ],
         ),
         panel(
             Kind::Lines,
             8,
             "Cost",
             "percentunit",
-            "Processors in use: by the BPF programs (only while runs are measured) and by the exporter.",
+            "Processors in use: by the BPF programs (only while runs are measured), with getting in and out of them and the limit \
+             (only with --max-overhead), and by the exporter.",
             &[
+                ("rate(prefault_overhead_seconds_total{%host}[$__rate_interval])", "{{instance}} all of measuring"),
+                ("prefault_overhead_limit_processors{%host}", "{{instance}} limit"),
                 ("instance:prefault_own_run_seconds:rate5m{%host}", "{{instance}} programs"),
                 ("rate(process_cpu_seconds_total{%host}[$__rate_interval])", "{{instance}} exporter"),
             ],
@@ -324,6 +330,14 @@ const TOOL: Row = Row {
             "percentunit",
             "Less than all with --sample; none with --no-latency.",
             &[("min(prefault_sampling_ratio{%host})", "timed")],
+        ),
+        panel(
+            Kind::Lines,
+            12,
+            "Time that is counted",
+            "percentunit",
+            "With --max-overhead alone: of the rest of the time nothing is counted, and all rates here are so much too low.",
+            &[("rate(prefault_counted_seconds_total{%host}[$__rate_interval])", "{{instance}}")],
         ),
     ],
 };

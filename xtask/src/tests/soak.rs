@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use super::{
     cases::{
         PRELUDE,
-        export::{only_growing, sum},
+        export::{losses, only_growing, sum},
         truths,
     },
     guest::{Guest, Judge, Said, Step},
@@ -105,8 +105,7 @@ fn exact(said: &Said) -> Result<()> {
             .map(|metric| sum(&last, metric, fstype));
         ensure!(did[0] > 0 && counted == did, "{fstype}: counted {counted:?}, expected {did:?}");
     }
-    let losses = last.lines().filter(|line| line.starts_with("prefault_loss_total") && !line.ends_with(" 0"));
-    let losses: Vec<&str> = losses.collect();
+    let losses: Vec<&str> = losses(&last).collect();
     ensure!(losses.is_empty(), "{}", losses.join("\n"));
     Ok(())
 }

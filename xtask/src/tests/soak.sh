@@ -7,7 +7,8 @@ begin_export -v
     begun=$EPOCHREALTIME
     if scrape > scraped; then grep -h '^prefault_writes_total' scraped >> scrapes; else echo failed >> failures; fi
     awk "BEGIN { print $EPOCHREALTIME - $begun }" >> answered
-    sleep 1
+    # One a second, or the next one at once.
+    sleep "$(awk "BEGIN { rest = 1 - ($EPOCHREALTIME - $begun); print rest > 0 ? rest : 0 }")"
 done ) & scraper=$!
 ( while ! [ -e stop ]; do workload absent /mnt/ext4 /mnt/xfs /mnt/btrfs >> truth; sleep 0.2; done ) & load=$!
 end=$((SECONDS + 60 * MINUTES))

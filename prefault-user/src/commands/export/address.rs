@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::{
         fd::{FromRawFd as _, OwnedFd, RawFd},
-        unix::fs::FileTypeExt as _,
+        unix::fs::{FileTypeExt as _, PermissionsExt as _},
         unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
     },
     path::{Path, PathBuf},
@@ -13,11 +13,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 /// The port if none is given. The exporters' port list is fully allocated from 9100 to 9999, its own range; this one is
 /// outside of it and below the ports that Linux gives to outgoing connections.
 pub const DEFAULT_PORT: u16 = 29186;
+
+/// Connections that may wait to be accepted, as many as with the standard library.
+const BACKLOG: i32 = 128;
+
+/// Of sockets in the filesystem.
+const SOCKET_MODE: u32 = 0o666;
 
 /// An address as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +107,7 @@ impl Address {
             Self::Ip(address) => Ok(vec![tcp(*address)?]),
             Self::Every(port) => {
                 // The IPv6 socket takes IPv4 too; a host without IPv6 has no such address.
-                let both = tcp(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), *port));
+                let both = tcp_of_both(*port);
                 let listener = match both {
                     Err(error) if lacks_address(&error) => tcp(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port))?,
                     result => result?,
@@ -131,12 +138,29 @@ fn lacks_address(error: &anyhow::Error) -> bool {
 }
 
 fn tcp(address: SocketAddr) -> Result<Listener> {
-    let bind = || {
-        let listener = std::net::TcpListener::bind(address)?;
+    listen(address, std::net::TcpListener::bind)
+}
+
+/// Listens at every address, of IPv4 too, whatever sysctl net.ipv6.bindv6only is.
+fn tcp_of_both(port: u16) -> Result<Listener> {
+    listen(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), |address| {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+        socket.set_only_v6(false)?;
+        // As the standard library does: connections of an exporter before may linger.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    })
+}
+
+fn listen(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<std::net::TcpListener>) -> Result<Listener> {
+    let listening = || {
+        let listener = bind(address)?;
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
     };
-    bind()
+    listening()
         .map(Listener::Tcp)
         .with_context(|| format!("failed to listen at {address}; another one is chosen by --listen"))
 }
@@ -154,6 +178,8 @@ fn unix(path: &Path) -> Result<Listener> {
         }
     }
     let listener = UnixListener::bind(path).with_context(context)?;
+    // Whatever the umask is, who may ask is decided by the folder, as with TCP it is by the address.
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).with_context(context)?;
     Ok(Listener::Unix(listener, Some(Remove(path.to_owned()))))
 }
 
@@ -225,6 +251,7 @@ mod tests {
         drop(StdUnixListener::bind(&path).expect("bound"));
         let address = Address::Unix(path.clone());
         let first = address.bind().expect("nobody listens");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, SOCKET_MODE);
         let refused = address.bind().expect_err("somebody does").to_string();
         assert!(refused.ends_with("another process does"), "{refused}");
         drop(first);

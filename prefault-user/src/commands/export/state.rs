@@ -59,14 +59,13 @@ impl State {
         // Read once, and only if there is a new filesystem.
         let mut mounts_now: Option<Vec<MountInfo>> = None;
         let label = |filesystem: &Filesystem| {
-            which.shows(filesystem).then(|| {
-                let mount_point = which.with_mount_point.then(|| {
-                    let mounts = mounts_now.get_or_insert_with(|| host_mounts().unwrap_or_default());
-                    mount_point(mounts, filesystem)
-                });
-                let Filesystem { fstype, device, .. } = filesystem.clone();
-                Labels { fstype, device, mount_point }
-            })
+            let mount_point = which.with_mount_point.then(|| {
+                let mounts = mounts_now.get_or_insert_with(|| host_mounts().unwrap_or_default());
+                mount_point(mounts, filesystem)
+            });
+            let Filesystem { fstype, device, .. } = filesystem.clone();
+            let labels = Labels { fstype, device, mount_point };
+            which.shows(&labels).then_some(labels)
         };
         let totals = self.table.totals(self.begin_ns, &snapshot, &path_names, label)?;
         let exported = Arc::new(Exported {
@@ -96,14 +95,16 @@ impl State {
 }
 
 impl SeriesArgs {
-    /// Whether a filesystem is exported.
-    fn shows(&self, filesystem: &Filesystem) -> bool {
+    /// Whether a filesystem of these labels is exported.
+    fn shows(&self, labels: &Labels) -> bool {
         let shows = |exclude: &Option<regex_lite::Regex>, include: &Option<regex_lite::Regex>, text: &str| {
             exclude.as_ref().is_none_or(|exclude| !exclude.is_match(text))
                 && include.as_ref().is_none_or(|include| include.is_match(text))
         };
-        shows(&self.fstype_exclude, &self.fstype_include, &filesystem.fstype)
-            && shows(&self.device_exclude, &self.device_include, &filesystem.device)
+        let mount_point = labels.mount_point.as_deref().unwrap_or_default();
+        shows(&self.fstype_exclude, &self.fstype_include, &labels.fstype)
+            && shows(&self.device_exclude, &self.device_include, &labels.device)
+            && shows(&self.mount_point_exclude, &self.mount_point_include, mount_point)
     }
 }
 

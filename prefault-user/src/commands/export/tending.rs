@@ -15,12 +15,17 @@ use super::complaints::Complaints;
 use crate::{
     commands::live::Live,
     data::{EventRecord, Floor, Limited, SiteCount, Snapshot},
-    probe::{counters::Counters, plan::Plan},
-    sites::Operation,
+    probe::{
+        counters::Counters,
+        plan::{Plan, Refusal},
+    },
+    sites::{NoPath, Operation},
 };
 
-/// Mechanism of sites that are not measured.
+/// Mechanism of sites that are not measured although writes go through them.
 const NO_MECHANISM: &str = "none";
+/// Mechanism of sites that are part of no buffered write.
+const NOT_A_WRITE: &str = "not a write";
 
 /// After something has gone wrong.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -156,14 +161,20 @@ fn keep(events: &mut Vec<EventRecord>, event: EventRecord) {
     }
 }
 
-/// Call sites by operation and mechanism; those without one are always counted.
+/// Call sites by operation and mechanism; that some could not be measured is always said. Those of modules that are gone are
+/// gone too.
 fn sites(plan: &Plan) -> Vec<SiteCount> {
     let mut counts: Vec<SiteCount> = [Operation::Prefault, Operation::Copy]
         .map(|operation| SiteCount { operation: operation.to_string(), mechanism: NO_MECHANISM.to_owned(), count: 0 })
         .into();
     for planned in &plan.sites {
         let operation = planned.site.target.signature.operation.to_string();
-        let mechanism = planned.mechanism.as_ref().map_or_else(|_| NO_MECHANISM.to_owned(), ToString::to_string);
+        let mechanism = match &planned.mechanism {
+            Ok(mechanism) => mechanism.to_string(),
+            Err(Refusal::Unloaded(_)) => continue,
+            Err(Refusal::NoPath(NoPath::NotAWrite(_))) => NOT_A_WRITE.to_owned(),
+            Err(_) => NO_MECHANISM.to_owned(),
+        };
         match counts.iter_mut().find(|known| known.operation == operation && known.mechanism == mechanism) {
             Some(known) => known.count += 1,
             None => counts.push(SiteCount { operation, mechanism, count: 1 }),

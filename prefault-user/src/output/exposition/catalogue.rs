@@ -1,17 +1,19 @@
 //! The metrics: one table of names, help and values.
 
+use prefault_ebpf::Loss;
+
 use super::{
     buckets::seconds,
     families::{Family, Values},
 };
-use crate::data::PathStats;
+use crate::data::{Mode, PathStats};
 
 const fn family(name: &'static str, help: &'static str, values: Values) -> Family {
     Family { name, help, values }
 }
 
 /// Every metric, in the order of the exposition.
-pub static FAMILIES: [Family; 39] = [
+pub static FAMILIES: [Family; 43] = [
     family("prefault_up", "1: measuring is on.", Values::Gauge(|_| Some(1.0))),
     family("prefault_build_info", "Version of prefault.", Values::Info("version", |_| env!("CARGO_PKG_VERSION"))),
     family("prefault_kernel_info", "Release of the kernel.", Values::Info("release", |exported| &exported.kernel)),
@@ -95,9 +97,33 @@ pub static FAMILIES: [Family; 39] = [
         "Calls of a write path that have not returned: in flight, or their return was lost.",
         Values::PathGauge(PathStats::not_returned),
     ),
+    family(
+        "prefault_path_copying_calls_total",
+        "Calls of a write path that copied, by whether a prefault came before the first copy.",
+        Values::PathModes(&[(Mode::EAGER, |path| path.eager), (Mode::ON_DEMAND, |path| path.on_demand)]),
+    ),
+    family(
+        "prefault_path_prefaults_total",
+        "Prefaults that a write path called itself.",
+        Values::PathCounter(|path| path.prefaults),
+    ),
+    family(
+        "prefault_path_copies_total",
+        "Atomic copies that a write path called itself.",
+        Values::PathCounter(|path| path.copies),
+    ),
     family("prefault_path_info", "When a write path prefaults, as seen in its calls.", Values::PathMode),
-    family("prefault_sites", "Call sites by what measures them; none: found, and not measured.", Values::Sites),
+    family(
+        "prefault_sites",
+        "Call sites by what measures them; none: could not be; not a write: need not be.",
+        Values::Sites,
+    ),
     family("prefault_loss_total", "What was missed, by cause.", Values::Loss),
+    family(
+        "prefault_uncopied_bytes_total",
+        "Bytes returned by writes that no copy was seen to copy.",
+        Values::Counter(|exported| Some(exported.loss.counters[Loss::UncopiedBytes as usize] as f64)),
+    ),
     family(
         "prefault_own_runs_total",
         "Runs of prefault's own BPF programs.",

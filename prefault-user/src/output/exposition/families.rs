@@ -58,6 +58,7 @@ pub enum Kind {
 }
 
 pub(super) type Count = fn(&FilesystemInterval) -> u64;
+pub(super) type PathCount = fn(&PathStats) -> u64;
 
 /// How the samples of a family are read.
 pub(super) enum Values {
@@ -68,9 +69,11 @@ pub(super) enum Values {
     /// One histogram per filesystem.
     Latency(fn(&FilesystemInterval) -> &Histogram),
     /// One counter per filesystem and path.
-    PathCounter(fn(&PathStats) -> u64),
+    PathCounter(PathCount),
+    /// Several counters per filesystem and path, told apart by the label `mode`.
+    PathModes(&'static [(&'static str, PathCount)]),
     /// One gauge per filesystem and path.
-    PathGauge(fn(&PathStats) -> u64),
+    PathGauge(PathCount),
     /// The mode of each path of each filesystem.
     PathMode,
     /// Call sites by operation and mechanism.
@@ -91,9 +94,12 @@ impl Family {
     /// What it is.
     pub fn kind(&self) -> Kind {
         match self.values {
-            Values::Filesystem(_) | Values::Kinds(_) | Values::PathCounter(_) | Values::Loss | Values::Counter(_) => {
-                Kind::Counter
-            }
+            Values::Filesystem(_)
+            | Values::Kinds(_)
+            | Values::PathCounter(_)
+            | Values::PathModes(_)
+            | Values::Loss
+            | Values::Counter(_) => Kind::Counter,
             Values::PathGauge(_) | Values::Sites | Values::Floor | Values::Gauge(_) => Kind::Gauge,
             Values::Latency(_) => Kind::Histogram,
             Values::PathMode | Values::Info(..) => Kind::Info,
@@ -106,7 +112,7 @@ impl Family {
             Values::Filesystem(_) | Values::Latency(_) => &["fstype", "device"],
             Values::Kinds(_) => &["fstype", "device", "kind"],
             Values::PathCounter(_) | Values::PathGauge(_) => &["fstype", "device", "path"],
-            Values::PathMode => &["fstype", "device", "path", "mode"],
+            Values::PathMode | Values::PathModes(_) => &["fstype", "device", "path", "mode"],
             Values::Sites => &["operation", "mechanism"],
             Values::Loss => &["cause"],
             Values::Floor => &["points"],
@@ -160,6 +166,15 @@ impl Family {
                 labels: labels.with(&[("path", &path.function)]),
                 value: Value::Count(value(path)),
             }),
+            Values::PathModes(modes) => {
+                let of_mode = |&(mode, value): &(&'static str, PathCount)| {
+                    of_paths(exported, move |labels, path| Sample {
+                        labels: labels.with(&[("path", &path.function), ("mode", mode)]),
+                        value: Value::Count(value(path)),
+                    })
+                };
+                modes.iter().flat_map(of_mode).collect()
+            }
             Values::PathMode => of_paths(exported, |labels, path| Sample {
                 labels: labels.with(&[("path", &path.function), ("mode", path.mode.name())]),
                 value: Value::Count(1),
@@ -171,8 +186,8 @@ impl Family {
                 exported.sites.iter().map(sample).collect()
             }
             Values::Loss => {
-                let entries = exported.loss.entries();
-                entries
+                let counted = exported.loss.entries().filter(|entry| !entry.is_bytes());
+                counted
                     .map(|entry| Sample { labels: vec![("cause", entry.key)], value: Value::Count(entry.count) })
                     .collect()
             }
@@ -213,7 +228,7 @@ impl Family {
         };
         let (name, unit) = self.base_name();
         let mut metric = encoder.encode_descriptor(name, self.help, unit.as_ref(), kind)?;
-        samples.iter().try_for_each(|sample| match exemplars::of(exemplars, self.name, sample) {
+        samples.iter().try_for_each(|sample| match exemplars::of(exemplars, self.name, sample, &exported.filesystems) {
             Some((count, exemplar)) => exemplars::encode(&mut metric.encode_family(&sample.labels)?, count, exemplar),
             None => self.encode_sample(&mut metric, sample, buckets),
         })

@@ -153,10 +153,17 @@ fn counted(metrics: &str, fstype: &str) -> [u64; 3] {
 }
 
 fn expect_no_loss(metrics: &str) -> Result<()> {
-    let loss = metrics.lines().filter(|line| line.starts_with("prefault_loss_total") && !line.ends_with(" 0"));
-    let loss: Vec<&str> = loss.filter(|line| !line.contains("before_start")).collect();
+    let loss: Vec<&str> = losses(metrics).filter(|line| !line.contains("before_start")).collect();
     ensure!(loss.is_empty(), "{}", loss.join("\n"));
     Ok(())
+}
+
+/// The samples that say that something was missed.
+pub fn losses(metrics: &str) -> impl Iterator<Item = &str> {
+    let of_loss = |line: &&str| {
+        ["prefault_loss_total{", "prefault_uncopied_bytes_total "].iter().any(|name| line.starts_with(name))
+    };
+    metrics.lines().filter(of_loss).filter(|line| !line.ends_with(" 0"))
 }
 
 /// Sum of the samples of a metric with that filesystem type.

@@ -38,8 +38,14 @@ done
 scrape > restarted || failed
 # A process that stands still is ended by systemd's watchdog, and another one started.
 mkdir -p /run/systemd/system/prefault.service.d
-printf '[Service]\nWatchdogSec=6\nRestartSec=1\n' > /run/systemd/system/prefault.service.d/watchdog.conf
+mkdir --mode=775 /var/lib/textfile; chgrp adm /var/lib/textfile
+printf '[Service]\nWatchdogSec=6\nRestartSec=1\nSupplementaryGroups=adm\nReadWritePaths=/var/lib/textfile\n' \\
+    > /run/systemd/system/prefault.service.d/test.conf
+options='--listen localhost:29186 --textfile /var/lib/textfile/prefault.prom --interval 1'
+echo \"PREFAULT_OPTIONS='$options'\" > /etc/default/prefault
 systemctl daemon-reload; systemctl restart prefault.service || failed
+# As node_exporter's user.
+setpriv --reuid 65534 --regid 65534 --clear-groups cat /var/lib/textfile/prefault.prom > textfile
 process=$(systemctl show --property MainPID --value prefault.service)
 sleep 15; systemctl show --property NRestarts prefault.service > watched; kill -STOP $process
 for _ in {1..300}; do
@@ -50,6 +56,14 @@ journalctl --no-pager --unit prefault.service | grep --only-matching 'Watchdog t
 [ -e /proc/$process ] && echo 'still there' >> watched
 scrape > watchdog || failed
 rm -r /run/systemd/system/prefault.service.d; systemctl daemon-reload
+echo \"PREFAULT_OPTIONS=''\" > /etc/default/prefault
+# An upgrade restarts the service, and is none the worse for one that cannot start.
+process=$(systemctl show --property MainPID --value prefault.service)
+dpkg --install /opt/prefault/prefault.deb > upgrade 2>&1; echo $? > upgraded
+[ -e /proc/$process ] || systemctl is-active prefault.service >> upgraded
+echo \"PREFAULT_OPTIONS='--nonsense'\" > /etc/default/prefault
+dpkg --install /opt/prefault/prefault.deb > upgrade 2>&1; echo $? >> upgraded
+echo \"PREFAULT_OPTIONS=''\" > /etc/default/prefault; systemctl reset-failed prefault.service
 systemctl restart prefault.service || failed
 systemctl stop prefault.service || failed
 sleep 1; ours > stopped
@@ -94,7 +108,7 @@ rm -r $root; sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
 
 pub const CASES: &[Case] = &[
     IMAGE,
-    case("Debian package", 360, SCRIPT, |said, _| {
+    case("Debian package", 480, SCRIPT, |said, _| {
         said.expect_code(0)?;
         ensure!(said.file("fresh")? == "disabled\ndisabled\ninactive\n", "after installing: {}", said.file("fresh")?);
         expect_parts(&said.file("shown")?, &["StatusText=measuring at ", "NRestarts=0"])?;
@@ -106,6 +120,14 @@ pub const CASES: &[Case] = &[
         let writes: u64 = truths(said)?.iter().map(|truth| truth.writes).sum();
         ensure!(counted(&said.file("metrics")?)? == writes, "counted is not {writes}:\n{}", said.file("metrics")?);
         ensure!(said.file("watched")? == "NRestarts=0\nWatchdog timeout\n", "the watchdog: {}", said.file("watched")?);
+        expect_parts(&said.file("textfile")?, &["\nprefault_up 1"])?;
+        ensure!(!said.file("textfile")?.contains("process_"), "what node_exporter has already");
+        ensure!(
+            said.file("upgraded")? == "0\nactive\n0\n",
+            "upgrades: {}\n{}",
+            said.file("upgraded")?,
+            said.file("upgrade")?
+        );
         for file in ["restarted", "watchdog", "activated"] {
             expect_parts(&said.file(file)?, &["\nprefault_up 1"])?;
         }

@@ -89,7 +89,9 @@ end_export() {
 
 # Runs the exporter with the options given, has a module come, be written through, and go, and keeps what was exported.
 exports_a_module() {
-    begin_export -v --listen 127.0.0.1:29186 --textfile /tmp/textfile/prefault.prom -i 0.5 "$@"
+    # As the service does.
+    umask 077; begin_export -v --listen 127.0.0.1:29186 --textfile /tmp/textfile/prefault.prom -i 0.5 "$@"; umask 022
+    stat --format=%a /tmp/textfile/prefault.prom > mode
     cat /proc/$tool/status > status
     truncate --size 100M /tmp/f2fs; mkfs.f2fs -q /tmp/f2fs; modprobe loop; losetup /dev/loop1 /tmp/f2fs; mkdir -p /mnt/f2fs
     load_module f2fs export.log && mount -t f2fs /dev/loop1 /mnt/f2fs || return

@@ -50,19 +50,20 @@ exports_a_module --user 1000:1000; code=$?; sysctl -qw kernel.perf_event_paranoi
         "certificate that is renewed after privileges were given up",
         Kernels::Reference,
         150,
-        "mkdir -p /tmp/tls
+        // As certbot does: what is configured are links to files in another folder.
+        "mkdir -p /tmp/tls/live /tmp/tls/archive
 new() {
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj \"/CN=$1\" \\
-        -addext subjectAltName=IP:127.0.0.1 -keyout /tmp/tls/new.key -out /tmp/tls/new.pem 2> openssl.log || return
-    chown 1000 /tmp/tls/new.*; mv /tmp/tls/new.key /tmp/tls/key.pem; mv /tmp/tls/new.pem /tmp/tls/cert.pem
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj \"/CN=$1\" -addext \\
+        subjectAltName=IP:127.0.0.1 -keyout /tmp/tls/archive/$1.key -out /tmp/tls/archive/$1.pem 2> openssl.log || return
+    chown 1000 /tmp/tls/archive/*; ln -sf ../archive/$1.key /tmp/tls/live/key.pem; ln -sf ../archive/$1.pem /tmp/tls/live/cert.pem
 }
 served() { openssl s_client -connect 127.0.0.1:29186 < /dev/null 2> /dev/null | openssl x509 -noout -subject; }
-printf 'tls_server_config:\\n  cert_file: cert.pem\\n  key_file: key.pem\\n' > /tmp/tls/web-config.yml
-new first; begin_export -v --web-config /tmp/tls/web-config.yml --user 1000:1000; cat /proc/$tool/status > status
+printf 'tls_server_config:\\n  cert_file: cert.pem\\n  key_file: key.pem\\n' > /tmp/tls/live/web-config.yml
+new first; begin_export -v --web-config /tmp/tls/live/web-config.yml --user 1000:1000; cat /proc/$tool/status > status
 served > before; new second
 for _ in {1..100}; do served > after; grep -q second after && break; sleep 0.2; done
 printf 'GET /metrics HTTP/1.0\\r\\n\\r\\n' |
-    openssl s_client -quiet -verify_return_error -CAfile /tmp/tls/cert.pem -connect 127.0.0.1:29186 > metrics 2> verified
+    openssl s_client -quiet -verify_return_error -CAfile /tmp/tls/live/cert.pem -connect 127.0.0.1:29186 > metrics 2> verified
 end_export; code=$?; rm -r /tmp/tls; exit $code
 ",
         |said, _| {
@@ -72,6 +73,14 @@ end_export; code=$?; rm -r /tmp/tls; exit $code
             expect_parts(&said.file("before")?, &["CN=first"])?;
             expect_parts(&said.file("after")?, &["CN=second"])?;
             expect_parts(&said.file("metrics")?, &[" 200 OK", "\nprefault_up 1"])
+        },
+    ),
+    case(
+        "what it would give up is shown beside one that runs",
+        "begin_export --fstype ext4; prefault export --print-security > shown || exit; end_export\n",
+        |said, _| {
+            said.expect_code(0)?;
+            expect_parts(&said.file("shown")?, &["capabilities", "landlock", "seccomp"])
         },
     ),
     // Made by a case of the host.
@@ -177,6 +186,7 @@ fn goes_on(said: &Said, user: &str, capabilities: &[&str]) -> Result<()> {
     expect_parts(&status, &expected.each_ref().map(String::as_str))?;
     ensure!(!said.file("probes")?.is_empty(), "nothing in the module was probed");
     ensure!(said.file("left")?.is_empty(), "still attached: {}", said.file("left")?);
+    ensure!(said.file("mode")?.trim_end() == "644", "the textfile's mode is {}", said.file("mode")?);
     let truths = truths(said)?;
     let writes: u64 = truths.iter().map(|truth| truth.writes).sum();
     for file in ["metrics", "textfile"] {

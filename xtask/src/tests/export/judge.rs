@@ -55,6 +55,7 @@ pub fn after_round(step: &Path, port: u16, round: usize, classic: &Prometheus, n
         }
         // Of events there are none, and a write under way when measuring began is no loss of this load.
         server.wait_for("sum(prefault_loss_total{cause!=\"before_start\"})", 0.0, LIMIT)?;
+        server.wait_for("sum(prefault_uncopied_bytes_total)", 0.0, LIMIT)?;
         exemplars(server)?;
         if round > 1 {
             rates(server, &expected)?;
