@@ -58,8 +58,15 @@ pub fn after_round(step: &Path, port: u16, round: usize, classic: &Prometheus, n
         server.wait_for("sum(prefault_uncopied_bytes_total)", 0.0, LIMIT)?;
         exemplars(server)?;
         if round > 1 {
-            rates(server, &expected)?;
+            rates(server, &expected, |function, fstype| {
+                format!("sum({function}(prefault_writes_total{{fstype=\"{fstype}\"}}[5m]))")
+            })?;
         }
+    }
+    if round > 1 {
+        rates(native, &expected, |function, fstype| {
+            format!("histogram_count(sum({function}(prefault_write_duration_seconds{{fstype=\"{fstype}\"}}[5m])))")
+        })?;
     }
     let text = http::get(port, "/metrics")?;
     histograms(expected.keys(), &text, classic, native)?;
@@ -109,19 +116,19 @@ fn expected(step: &Path, rounds: usize) -> Result<BTreeMap<String, Expected>> {
 }
 
 /// The second part of the load has begun from known counters, so that rate and increase have a begin and an end. They
-/// extrapolate, by at most an interval at each side.
-fn rates(server: &Prometheus, expected: &BTreeMap<String, Expected>) -> Result<()> {
+/// extrapolate, by at most an interval at each side. `of` is what asks for the result of one of the two.
+fn rates(server: &Prometheus, expected: &BTreeMap<String, Expected>, of: impl Fn(&str, &str) -> String) -> Result<()> {
     for (fstype, expected) in expected {
-        let writes = format!("prefault_writes_total{{fstype=\"{fstype}\"}}");
-        let increase = server.value(&format!("sum(increase({writes}[5m]))"))?;
+        let [increase_of, rate_of] = ["increase", "rate"].map(|function| of(function, fstype));
+        let increase = server.value(&increase_of)?;
         let half = expected.writes as f64 / 2.0;
         ensure!(
             increase >= 0.9 * half && increase <= 2.6 * half,
-            "the writes to {fstype} increased by {increase}, expected about {half} to {}",
+            "{increase_of} is {increase}, expected about {half} to {}",
             2.0 * half
         );
         // In one question: the two are extrapolated to the moment at which they are asked for.
-        let quotient = server.value(&format!("sum(increase({writes}[5m])) / sum(rate({writes}[5m]))"))?;
+        let quotient = server.value(&format!("{increase_of} / {rate_of}"))?;
         ensure!((quotient - 300.0).abs() < 0.01, "increase is {quotient} times the rate, expected 300");
     }
     Ok(())
