@@ -57,11 +57,7 @@ pub fn only_prefault(result: u64, asked: u64, iter: u64) {
 fn finish_prefault(task: *mut task_struct, context: &mut TaskContext, frame: &mut Frame, result: u64, now: u64) {
     frame.prefaults += 1;
     frame.flags |= frame_flag::PREFAULTED;
-    if frame.flags & frame_flag::BUFFERED == 0 {
-        if frame.flags & frame_flag::COPIES == 0 {
-            // Of direct I/O (btrfs, gfs2).
-            return;
-        }
+    if frame.flags & frame_flag::COPIES != 0 {
         frame.flags |= frame_flag::BUFFERED;
     }
     let unfaulted = unfaulted_bytes(context, result);

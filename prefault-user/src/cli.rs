@@ -28,8 +28,8 @@ Examples:
   sudo prefault export               metrics for Prometheus at http://localhost:29186/metrics
   sudo prefault doctor               what can be measured on this kernel, and how
 
-SIGUSR1 ends an interval: a table, or a document, of what was counted since the one before.
-COMMAND can say so between its phases: kill -USR1 $PPID
+SIGUSR1 ends an interval: a table, or a document, of what was counted since the one before. A script
+that is COMMAND can end its phases so: kill -USR1 $PPID, and wait until that has been written.
 
 Exit codes:
   0  done (Ctrl-C, SIGTERM and a closed pipe included)

@@ -61,8 +61,9 @@ pub struct ExportArgs {
     #[arg(long, value_name = "TIME,TIME,...", value_parser = buckets)]
     pub buckets: Option<Buckets>,
     /// Add to the counters of short copies and failed prefaults the latest one as an exemplar: process, inode and position;
-    /// the kernel then passes on each, which costs where they are frequent
-    #[arg(long)]
+    /// the kernel then passes on each, which costs where they are frequent. Not with --with-mount-point, since it is not known
+    /// of one where its filesystem is mounted
+    #[arg(long, conflicts_with = "with_mount_point")]
     pub exemplars: bool,
     /// Filesystems with series of their own; those beyond are counted together as `other`
     #[arg(long, value_name = "N", default_value_t = DEFAULT_SERIES, value_parser = clap::value_parser!(u64).range(..=4096))]
@@ -97,11 +98,11 @@ pub struct SeriesArgs {
     /// Only those whose device matches this regular expression as a whole
     #[arg(long, value_name = "REGEX", value_parser = regex)]
     pub device_include: Option<Regex>,
-    /// Not those mounted where this regular expression matches as a whole, when they are first seen
+    /// Not those whose mount point, when they are first seen, matches this regular expression as a whole
     #[arg(long, value_name = "REGEX", value_parser = regex, requires = "with_mount_point",
           conflicts_with = "mount_point_include")]
     pub mount_point_exclude: Option<Regex>,
-    /// Only those mounted where this regular expression matches as a whole, when they are first seen
+    /// Only those whose mount point, when they are first seen, matches this regular expression as a whole
     #[arg(long, value_name = "REGEX", value_parser = regex, requires = "with_mount_point")]
     pub mount_point_include: Option<Regex>,
     /// Add a label `mountpoint`: where the filesystem was mounted when it was first seen

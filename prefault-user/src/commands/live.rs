@@ -46,6 +46,9 @@ const EVENT_INTERVAL: Duration = Duration::from_millis(250);
 /// How often modules are looked at. The kernel says which are loaded; that one is gone is not urgent.
 const MODULE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The longest pause after modules could not be probed.
+const LONGEST_MODULE_INTERVAL: Duration = Duration::from_secs(300);
+
 /// Where the kernel shows its modules.
 const MODULES: &str = "/sys/module";
 
@@ -84,6 +87,8 @@ pub struct Live {
     log_ticker: Ticker,
     event_ticker: Option<Ticker>,
     module_ticker: Ticker,
+    /// How long it is to the next look at them, if nothing is announced.
+    module_interval: Duration,
     /// The plan has changed since somebody asked.
     plan_has_changed: bool,
     /// Keeps to a limit, if there is one.
@@ -125,6 +130,7 @@ impl Live {
             log_ticker: ticker(LOG_INTERVAL),
             event_ticker: options.events.then(|| ticker(EVENT_INTERVAL)),
             module_ticker: ticker(MODULE_INTERVAL),
+            module_interval: MODULE_INTERVAL,
             plan_has_changed: false,
             session,
         };
@@ -253,12 +259,23 @@ impl Live {
         if !changes.loaded.is_empty() {
             let begun = Instant::now();
             if let Err(error) = self.extend(&changes.loaded) {
-                self.modules.see_anew(&changes.loaded);
+                self.try_again(&changes.loaded);
                 return Err(error);
             }
+            self.module_interval = MODULE_INTERVAL;
             log::info!("probed {} in {} ms", changes.loaded.join(", "), begun.elapsed().as_millis());
         }
         Ok(())
+    }
+
+    /// Has `modules` be seen anew after a while, since probing them failed: after a longer one each time that it does.
+    fn try_again(&mut self, modules: &[String]) {
+        for module in modules {
+            self.session.forget(module);
+        }
+        self.modules.see_anew(modules);
+        self.module_interval = (2 * self.module_interval).min(LONGEST_MODULE_INTERVAL);
+        self.module_ticker = ticker(self.module_interval);
     }
 
     fn extend(&mut self, modules: &[String]) -> Result<()> {

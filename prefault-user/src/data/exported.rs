@@ -66,13 +66,6 @@ pub struct Labels {
     pub mount_point: Option<String>,
 }
 
-impl EventRecord {
-    /// Whether its filesystem has these labels, mount points aside.
-    pub fn is_on(&self, labels: &Labels) -> bool {
-        (&*self.fstype, &*self.device) == (&*labels.fstype, &*labels.device)
-    }
-}
-
 /// One of those that a counter has counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exemplar {
@@ -87,10 +80,17 @@ pub struct Exemplar {
 pub struct SiteCount {
     /// `prefault` or `copy`.
     pub operation: String,
-    /// Mechanism, `none` for sites that are not measured.
+    /// Mechanism, or [`SiteCount::NONE`] or [`SiteCount::NOT_A_WRITE`].
     pub mechanism: String,
     /// How many.
     pub count: u64,
+}
+
+impl SiteCount {
+    /// Mechanism of sites that could not be measured.
+    pub const NONE: &str = "none";
+    /// Mechanism of sites that are part of no buffered write and need not be measured.
+    pub const NOT_A_WRITE: &str = "not a write";
 }
 
 /// What a process takes.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::units;
-use crate::data::{Exported, Series};
+use crate::data::{Exported, Series, SiteCount};
 
 const STYLE: &str = "\
 :root { color-scheme: light dark; --line: #8885; --quiet: #767676; }
@@ -50,8 +50,8 @@ fn measuring(page: &mut String, exported: &Exported) {
     entry(page, "Measuring for", &span(exported.uptime_ns / 1_000_000_000));
     for operation in ["prefault", "copy"] {
         let of = exported.sites.iter().filter(|site| site.operation == operation && site.count > 0);
-        let needed = of.filter(|site| site.mechanism != "not a write");
-        let (not_measured, measured): (Vec<_>, Vec<_>) = needed.partition(|site| site.mechanism == "none");
+        let needed = of.filter(|site| site.mechanism != SiteCount::NOT_A_WRITE);
+        let (not_measured, measured): (Vec<_>, Vec<_>) = needed.partition(|site| site.mechanism == SiteCount::NONE);
         let measured = measured.iter().map(|site| format!("{} by {}", site.count, site.mechanism));
         let not_measured = not_measured.iter().map(|site| format!("{} not measured", site.count));
         let counts: Vec<String> = measured.chain(not_measured).collect();

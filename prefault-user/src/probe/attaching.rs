@@ -204,9 +204,13 @@ impl Attaching {
         let is_named = |point: &&Point| self.manners.without_cookies && point.place.is_of_path();
         let named: Vec<u64> = gone.iter().filter(is_named).filter_map(|point| point.link.address).collect();
         close_all(gone.into_iter().map(|point| point.link).collect());
-        for address in named {
-            // It has no name if the kernel tells returns by a probe of its own.
-            let _unused = self.names_of_points().and_then(|mut names| Ok(names.remove(&address)?));
+        self.take_names(&named);
+    }
+
+    /// Points that have none stay without: returns that the kernel tells by a probe of its own.
+    fn take_names(&mut self, addresses: &[u64]) {
+        for address in addresses {
+            let _unused = self.names_of_points().and_then(|mut names| Ok(names.remove(address)?));
         }
     }
 
@@ -284,11 +288,15 @@ impl Attaching {
                 && !on_return
                 && let Err(error) = self.name_point(address, cookie)
             {
+                self.take_names(places);
                 return Ok(Err(io::Error::other(format!("{error:#}"))));
             }
             match self.attach_probe(name, address, on_return, cookie)? {
                 Ok(link) => links.push(link),
-                Err(error) => return Ok(Err(error)),
+                Err(error) => {
+                    self.take_names(places);
+                    return Ok(Err(error));
+                }
             }
         }
         Ok(Ok(links))
@@ -357,8 +365,6 @@ impl Attaching {
                 match self.attach_probe(program, address, false, cookie)? {
                     Ok(link) => self.points.push(Point { place, module: call.module.clone(), link }),
                     Err(error) => {
-                        // Half a site would count every operation as lost.
-                        self.points.retain(|point| point.place != Place::AfterCall(call.address));
                         planned.mechanism = Err(Refusal::Kernel(error.to_string()));
                         break;
                     }

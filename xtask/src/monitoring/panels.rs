@@ -336,7 +336,7 @@ const TOOL: Row = Row {
             12,
             "Time that is counted",
             "percentunit",
-            "With --max-overhead alone: of the rest of the time nothing is counted, and all rates here are so much too low.",
+            "Only with --max-overhead: of the rest of the time nothing is counted, and all rates here are so much too low.",
             &[("rate(prefault_counted_seconds_total{%host}[$__rate_interval])", "{{instance}}")],
         ),
     ],

@@ -22,8 +22,11 @@ const IMAGE_NAME: &str = concat!("localhost/prefault:", env!("CARGO_PKG_VERSION"
 /// Of trixie is the oldest one that knows components; it runs on bookworm too.
 const KUBECTL: &str = "kubectl/trixie";
 /// Folders of packaging/kubernetes, and the capabilities that are to be added.
-const KUSTOMIZATIONS: [(&str, &[&str]); 2] =
-    [(BASE, &["BPF", "PERFMON", "SYSLOG"]), ("overlays/all", &["BPF", "PERFMON", "SYSLOG", "SYS_ADMIN"])];
+const KUSTOMIZATIONS: [(&str, &[&str]); 3] = [
+    (BASE, &["BPF", "PERFMON", "SYSLOG"]),
+    ("overlays/all", &["BPF", "PERFMON", "SYSLOG", "SYS_ADMIN"]),
+    ("overlays/old-kernels", &["BPF", "PERFMON", "SYSLOG", "SYS_ADMIN", "SYS_RESOURCE"]),
+];
 const BASE: &str = "base";
 /// What guests have of it.
 const BASE_RENDERING: &str = "kubernetes-base.yaml";

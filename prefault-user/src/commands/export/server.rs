@@ -1,8 +1,9 @@
 //! The HTTP server: connections, their limits, and what each may wait for.
 //!
 //! A connection is a task. None can make another one wait: what they share is asked for by message, and a client that does
-//! not read, or does not finish its request, only has its own time run out. When there are too many, one goes that never asked
-//! anything, or else the one that has not asked for the longest time, so that the others neither keep a scraper out nor end it.
+//! not read, or does not finish its request, only has its own time run out. When there are too many, and most never asked
+//! anything, the oldest of these goes, or else the one that has not asked for the longest time, so that the others neither keep a
+//! scraper out nor end it.
 
 use std::{
     convert::Infallible,
@@ -96,17 +97,23 @@ impl Connections {
         let tls = shared.access.borrow().tls.clone();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|connection| !connection.task.is_finished());
-        let asked = |connection: &Connection| connection.asked.load(Ordering::Relaxed);
-        if open.len() >= MOST_CONNECTIONS
-            && let Some(longest) = (0..open.len()).min_by_key(|&number| asked(&open[number]))
-        {
-            open.remove(longest).task.abort();
+        if open.len() >= MOST_CONNECTIONS {
+            let asked: Vec<u64> = open.iter().map(|connection| connection.asked.load(Ordering::Relaxed)).collect();
+            open.remove(most_dispensable(&asked)).task.abort();
         }
         let asked = Arc::new(AtomicU64::new(0));
         let requests = Requests { all: Arc::clone(&self.requests), last: Arc::clone(&asked) };
         let task = tokio::spawn(connection(stream, tls, shared, requests)).abort_handle();
         open.push(Connection { task, asked });
     }
+}
+
+/// Which connection is to be closed, of which `asked` are the numbers of their last requests, 0 if there was none, oldest
+/// connection first. Of a few that have not asked yet one may be a scraper that has only just come.
+fn most_dispensable(asked: &[u64]) -> usize {
+    let n_silent = asked.iter().filter(|&&request| request == 0).count();
+    let is_considered = |number: &usize| asked[*number] > 0 || 2 * n_silent >= asked.len();
+    (0..asked.len()).filter(is_considered).min_by_key(|&number| asked[number]).unwrap_or(0)
 }
 
 impl Drop for Connections {
@@ -171,4 +178,16 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .serve_connection(TokioIo::new(stream), service)
         .await
         .map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::most_dispensable;
+
+    #[test]
+    fn the_oldest_of_many_that_never_asked_goes_or_who_asked_longest_ago() {
+        assert_eq!(most_dispensable(&[7, 0, 0, 0]), 1);
+        assert_eq!(most_dispensable(&[7, 3, 5, 0]), 1);
+        assert_eq!(most_dispensable(&[0, 0]), 0);
+    }
 }

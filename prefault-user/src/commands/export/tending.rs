@@ -22,11 +22,6 @@ use crate::{
     sites::{NoPath, Operation},
 };
 
-/// Mechanism of sites that are not measured although writes go through them.
-const NO_MECHANISM: &str = "none";
-/// Mechanism of sites that are part of no buffered write.
-const NOT_A_WRITE: &str = "not a write";
-
 /// After something has gone wrong.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -161,19 +156,21 @@ fn keep(events: &mut Vec<EventRecord>, event: EventRecord) {
     }
 }
 
-/// Call sites by operation and mechanism; that some could not be measured is always said. Those of modules that are gone are
-/// gone too.
+/// Call sites by operation and mechanism; that some could not be measured is always said.
 fn sites(plan: &Plan) -> Vec<SiteCount> {
     let mut counts: Vec<SiteCount> = [Operation::Prefault, Operation::Copy]
-        .map(|operation| SiteCount { operation: operation.to_string(), mechanism: NO_MECHANISM.to_owned(), count: 0 })
+        .map(|operation| SiteCount {
+            operation: operation.to_string(),
+            mechanism: SiteCount::NONE.to_owned(),
+            count: 0,
+        })
         .into();
     for planned in &plan.sites {
         let operation = planned.site.target.signature.operation.to_string();
         let mechanism = match &planned.mechanism {
             Ok(mechanism) => mechanism.to_string(),
-            Err(Refusal::Unloaded(_)) => continue,
-            Err(Refusal::NoPath(NoPath::NotAWrite(_))) => NOT_A_WRITE.to_owned(),
-            Err(_) => NO_MECHANISM.to_owned(),
+            Err(Refusal::NoPath(NoPath::NotAWrite(_))) => SiteCount::NOT_A_WRITE.to_owned(),
+            Err(_) => SiteCount::NONE.to_owned(),
         };
         match counts.iter_mut().find(|known| known.operation == operation && known.mechanism == mechanism) {
             Some(known) => known.count += 1,

@@ -115,7 +115,7 @@ pub static FAMILIES: [Family; 43] = [
     family("prefault_path_info", "When a write path prefaults, as seen in its calls.", Values::PathMode),
     family(
         "prefault_sites",
-        "Call sites by what measures them; none: could not be; not a write: need not be.",
+        "Call sites by what measures them; none: could not be measured; not a write: need not be.",
         Values::Sites,
     ),
     family("prefault_loss_total", "What was missed, by cause.", Values::Loss),

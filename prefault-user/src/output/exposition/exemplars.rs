@@ -9,16 +9,10 @@ use prefault_ebpf::EventKind;
 use prometheus_client::{encoding::MetricEncoder, metrics::exemplar::CounterWithExemplar};
 
 use super::families::{Sample, Value};
-use crate::data::{EventRecord, Exemplar, Series};
+use crate::data::{EventRecord, Exemplar};
 
-/// The exemplar of a sample of the family `name`, with the sample's value; none if it may belong to another one of `series`,
-/// which mount points alone tell apart: an event does not say where its filesystem is mounted.
-pub fn of<'a>(
-    exemplars: &'a [Exemplar],
-    name: &str,
-    sample: &Sample<'_>,
-    series: &[Series],
-) -> Option<(u64, &'a Exemplar)> {
+/// The exemplar of a sample of the family `name`, with the sample's value.
+pub fn of<'a>(exemplars: &'a [Exemplar], name: &str, sample: &Sample<'_>) -> Option<(u64, &'a Exemplar)> {
     let Value::Count(count) = sample.value else { return None };
     let label = |name| sample.labels.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
     let is_of = |exemplar: &&Exemplar| {
@@ -31,10 +25,7 @@ pub fn of<'a>(
             && label("fstype") == Some(&*event.fstype)
             && label("device") == Some(&*event.device)
     };
-    let exemplar = exemplars.iter().find(is_of)?;
-    let Series { labels: first, .. } = series.iter().find(|series| exemplar.event.is_on(&series.labels))?;
-    let is_alone = series.iter().all(|series| series.labels == *first || !exemplar.event.is_on(&series.labels));
-    is_alone.then_some((count, exemplar))
+    exemplars.iter().find(is_of).map(|exemplar| (count, exemplar))
 }
 
 /// The counter that has counted an event, and its label `kind`.

@@ -228,7 +228,7 @@ impl Family {
         };
         let (name, unit) = self.base_name();
         let mut metric = encoder.encode_descriptor(name, self.help, unit.as_ref(), kind)?;
-        samples.iter().try_for_each(|sample| match exemplars::of(exemplars, self.name, sample, &exported.filesystems) {
+        samples.iter().try_for_each(|sample| match exemplars::of(exemplars, self.name, sample) {
             Some((count, exemplar)) => exemplars::encode(&mut metric.encode_family(&sample.labels)?, count, exemplar),
             None => self.encode_sample(&mut metric, sample, buckets),
         })

@@ -163,7 +163,8 @@ pub fn losses(metrics: &str) -> impl Iterator<Item = &str> {
     let of_loss = |line: &&str| {
         ["prefault_loss_total{", "prefault_uncopied_bytes_total "].iter().any(|name| line.starts_with(name))
     };
-    metrics.lines().filter(of_loss).filter(|line| !line.ends_with(" 0"))
+    let is_zero = |line: &&str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()) == Some(0.0);
+    metrics.lines().filter(of_loss).filter(move |line| !is_zero(line))
 }
 
 /// Sum of the samples of a metric with that filesystem type.

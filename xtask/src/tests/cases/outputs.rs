@@ -25,12 +25,14 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "tables at signals",
-        "prefault -- sh -c 'for i in 1 2; do workload absent /mnt/tmpfs > /dev/null; kill -USR1 $PPID; sleep 0.5; done'\n",
+        "prefault -o tables -- bash -c 'for rows in 1 2; do workload absent /mnt/tmpfs > /dev/null; kill -USR1 $PPID
+until [ \"$(grep --count \"^tmpfs \" tables)\" -ge $rows ]; do sleep 0.05; done; done'\n",
         |said, _| {
-            let n_rows = said.stdout.lines().filter(|line| line.starts_with("tmpfs    tmpfs ")).count();
+            let tables = said.file("tables")?;
+            let n_rows = tables.lines().filter(|line| line.starts_with("tmpfs    tmpfs ")).count();
             // And one in the report, of both.
-            ensure!(n_rows == 3, "{n_rows} rows of tmpfs, expected 3\n{}", said.stdout);
-            expect_parts(&said.stdout, &["200 calls, 200 prefaults, 200 copies", "loss: none"])
+            ensure!(n_rows == 3, "{n_rows} rows of tmpfs, expected 3\n{tables}");
+            expect_parts(&tables, &["200 calls, 200 prefaults, 200 copies", "loss: none"])
         },
     ),
     case("duration", "prefault -d 2 -i 0.5\n", |said, _| {
@@ -83,7 +85,8 @@ fn documents(said: &Said, _: &Context) -> Result<()> {
     let documents: Vec<Document> = documents.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     let of_tmpfs = documents.iter().flat_map(|document| document.filesystem("tmpfs"));
     let written: Vec<&Filesystem> = of_tmpfs.filter(|filesystem| filesystem.write.calls > 0).collect();
-    ensure!(written.len() >= 5, "{} of {} documents show writes, expected at least 5", written.len(), documents.len());
+    // Two that follow each other closely may be in one.
+    ensure!(written.len() >= 3, "{} of {} documents show writes, expected at least 3", written.len(), documents.len());
     let sum = |count: fn(&Filesystem) -> u64| written.iter().map(|filesystem| count(filesystem)).sum::<u64>();
     let sums = [sum(|tmpfs| tmpfs.write.calls), sum(|tmpfs| tmpfs.copy.calls), sum(|tmpfs| total(&tmpfs.copy.buckets))];
     ensure!(sums == [500; 3], "writes, copies and timed copies are {sums:?}, expected 500 of each");
