@@ -201,17 +201,16 @@ impl Attaching {
 
     fn take_away(&mut self, is_meant: impl Fn(&Point) -> bool) {
         let gone: Vec<Point> = self.points.extract_if(.., |point| is_meant(point)).collect();
-        let is_named = |point: &&Point| self.manners.without_cookies && point.place.is_of_path();
-        let named: Vec<u64> = gone.iter().filter(is_named).filter_map(|point| point.link.address).collect();
+        let named = gone.iter().filter(|point| point.place.is_of_path());
+        let named: Vec<u64> = named.filter_map(|point| point.link.address).collect();
         close_all(gone.into_iter().map(|point| point.link).collect());
         self.take_names(&named);
     }
 
-    /// Points that have none stay without: returns that the kernel tells by a probe of its own.
     fn take_names(&mut self, addresses: &[u64]) {
-        for address in addresses {
-            let _unused = self.names_of_points().and_then(|mut names| Ok(names.remove(address)?));
-        }
+        // Only kernels without cookies have any, and not of returns that they tell by a probe of their own.
+        let Ok(mut names) = self.names_of_points() else { return };
+        addresses.iter().for_each(|address| drop(names.remove(address)));
     }
 
     /// Where there are kprobes for `places`, in their order.
@@ -284,14 +283,12 @@ impl Attaching {
         let (name, places, on_return) = points_of_path(path, mechanism, entry);
         let mut links = Vec::new();
         for &address in places {
-            if self.manners.without_cookies
-                && !on_return
-                && let Err(error) = self.name_point(address, cookie)
-            {
-                self.take_names(places);
-                return Ok(Err(io::Error::other(format!("{error:#}"))));
-            }
-            match self.attach_probe(name, address, on_return, cookie)? {
+            let has_name = self.manners.without_cookies && !on_return;
+            let attached = match if has_name { self.name_point(address, cookie) } else { Ok(()) } {
+                Ok(()) => self.attach_probe(name, address, on_return, cookie)?,
+                Err(error) => Err(io::Error::other(format!("{error:#}"))),
+            };
+            match attached {
                 Ok(link) => links.push(link),
                 Err(error) => {
                     self.take_names(places);
@@ -360,10 +357,9 @@ impl Attaching {
             if self.is_attached(place) {
                 continue;
             }
-            let call = &planned.site.call;
             for &address in addresses {
                 match self.attach_probe(program, address, false, cookie)? {
-                    Ok(link) => self.points.push(Point { place, module: call.module.clone(), link }),
+                    Ok(link) => self.points.push(Point { place, module: planned.site.call.module.clone(), link }),
                     Err(error) => {
                         planned.mechanism = Err(Refusal::Kernel(error.to_string()));
                         break;
