@@ -123,6 +123,8 @@ pub struct Copies {
 /// How many took up to that long.
 #[derive(Debug, Deserialize)]
 pub struct Bucket {
+    /// Nanoseconds; the last has no bound.
+    pub le_ns: Option<u64>,
     /// How many, those of other buckets not included.
     pub count: u64,
 }
