@@ -262,9 +262,9 @@ impl Live {
                 self.try_again(&changes.loaded);
                 return Err(error);
             }
-            self.module_interval = MODULE_INTERVAL;
             log::info!("probed {} in {} ms", changes.loaded.join(", "), begun.elapsed().as_millis());
         }
+        self.look_at_modules_each(MODULE_INTERVAL);
         Ok(())
     }
 
@@ -274,8 +274,14 @@ impl Live {
             self.session.forget(module);
         }
         self.modules.see_anew(modules);
-        self.module_interval = (2 * self.module_interval).min(LONGEST_MODULE_INTERVAL);
-        self.module_ticker = ticker(self.module_interval);
+        self.look_at_modules_each((2 * self.module_interval).min(LONGEST_MODULE_INTERVAL));
+    }
+
+    fn look_at_modules_each(&mut self, interval: Duration) {
+        if interval != self.module_interval {
+            self.module_interval = interval;
+            self.module_ticker = ticker(interval);
+        }
     }
 
     fn extend(&mut self, modules: &[String]) -> Result<()> {
