@@ -87,8 +87,6 @@ pub struct Live {
     log_ticker: Ticker,
     event_ticker: Option<Ticker>,
     module_ticker: Ticker,
-    /// How long it is to the next look at them, if nothing is announced.
-    module_interval: Duration,
     /// The plan has changed since somebody asked.
     plan_has_changed: bool,
     /// Keeps to a limit, if there is one.
@@ -130,7 +128,6 @@ impl Live {
             log_ticker: ticker(LOG_INTERVAL),
             event_ticker: options.events.then(|| ticker(EVENT_INTERVAL)),
             module_ticker: ticker(MODULE_INTERVAL),
-            module_interval: MODULE_INTERVAL,
             plan_has_changed: false,
             session,
         };
@@ -274,12 +271,11 @@ impl Live {
             self.session.forget(module);
         }
         self.modules.see_anew(modules);
-        self.look_at_modules_each((2 * self.module_interval).min(LONGEST_MODULE_INTERVAL));
+        self.look_at_modules_each((2 * self.module_ticker.period()).min(LONGEST_MODULE_INTERVAL));
     }
 
     fn look_at_modules_each(&mut self, interval: Duration) {
-        if interval != self.module_interval {
-            self.module_interval = interval;
+        if interval != self.module_ticker.period() {
             self.module_ticker = ticker(interval);
         }
     }
