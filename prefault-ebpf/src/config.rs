@@ -59,6 +59,8 @@ pub mod window {
     pub const CLOSING: u32 = 1;
     /// Nothing is counted.
     pub const SHUT: u32 = 2;
+    /// Of writes that begin, nothing is counted but that they do.
+    pub const PASSING: u32 = 3;
     /// Mask of the low bits.
     pub const STATES: u32 = 3;
 }

@@ -147,6 +147,8 @@ pub struct PathLedger {
     pub prefaults: u64,
     /// Copies called by the path.
     pub copies: u64,
+    /// Calls that began while no window was open.
+    pub passed: u64,
 }
 
 /// What identifies a filesystem.
@@ -302,7 +304,7 @@ const _: () = {
     assert!(size_of::<PrefaultLedger>() == 9 * 8 + size_of::<Latency>());
     assert!(size_of::<CopyLedger>() == 7 * 8 + size_of::<Latency>());
     assert!(size_of::<Ledger>() == 20 * 8 + 3 * size_of::<Latency>());
-    assert!(size_of::<PathLedger>() == 48);
+    assert!(size_of::<PathLedger>() == 56);
     assert!(size_of::<FloorSamples>() == 8 + 8 * FLOOR_SAMPLES);
     assert!(size_of::<SlotKey>() == 16);
     assert!(size_of::<SlotInfo>() == 80);

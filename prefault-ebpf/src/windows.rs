@@ -1,5 +1,5 @@
 //! Windows: with a limit to what measuring may cost, writes are counted that begin while a window is open. A window that
-//! closes lets those end that began in it; nothing is counted, and nothing missed, while none is open.
+//! closes lets those end that began in it. While none is open, calls of write paths are at most counted as passing by.
 
 use prefault_ebpf::window;
 
@@ -28,10 +28,16 @@ impl Window {
         self.0 & window::STATES == window::OPEN
     }
 
-    /// Whether nothing at all is counted.
+    /// Whether no write is counted, not even one that has begun.
     #[inline(always)]
     pub fn is_shut(self) -> bool {
-        self.0 & window::STATES == window::SHUT
+        self.0 & window::STATES >= window::SHUT
+    }
+
+    /// Whether writes that begin now are counted as passing by.
+    #[inline(always)]
+    pub fn is_passing(self) -> bool {
+        matches!(self.0 & window::STATES, window::CLOSING | window::PASSING)
     }
 
     /// Whether the task of `context` has entered a path in this window.

@@ -1,4 +1,5 @@
-//! Keeping measuring below a limit: windows open and shut in time, and the points of busy paths are away in between.
+//! Keeping measuring below a limit: windows open and shut in time, and between them the points of busy paths are away, at most
+//! with the exception of their entries, which count calls.
 //!
 //! ```text
 //! open -> closing -> shut -> open ...
@@ -50,6 +51,8 @@ pub struct Windows {
     opened: Instant,
     /// What was counted before that.
     at_begin: Snapshot,
+    /// The gap before it, until the pace is set.
+    before: Option<Gap>,
     /// What measuring had taken, and when, when the pace was set last.
     paced: (OwnCost, Instant),
     /// What changing points took last.
@@ -71,8 +74,28 @@ enum State {
     },
     /// Whether points are away.
     Shut {
+        gap: Gap,
         is_paused: bool,
     },
+}
+
+/// A time between two windows.
+#[derive(Clone, Copy)]
+struct Gap {
+    begun: Instant,
+    /// What measuring had taken then.
+    cost: OwnCost,
+    /// One over how likely calls were to be counted in it, `None` if they are not.
+    weight: Option<f64>,
+}
+
+impl Gap {
+    /// One after a window whose end began at `begun`; `at_end` is what was counted at its end.
+    fn draw(begun: Instant, at_end: &Snapshot, step: Step) -> Self {
+        let is_counted = fastrand::f64() < step.passing_share;
+        let weight = is_counted.then(|| 1.0 / step.passing_share);
+        Self { begun, cost: at_end.own_cost.unwrap_or_default(), weight }
+    }
 }
 
 impl Windows {
@@ -100,6 +123,7 @@ impl Windows {
             paced: (at_start, now),
             at_start,
             at_begin,
+            before: None,
             changing: Duration::ZERO,
             given_up: 0,
             begun: now,
@@ -133,8 +157,10 @@ impl Windows {
     /// As [`Windows::advance`].
     pub fn finish(&mut self, session: &mut Session) -> Result<()> {
         self.ended = Some(Instant::now());
-        if matches!(self.state, State::Open) {
-            self.begin_closing(session)?;
+        match self.state {
+            State::Open => self.begin_closing(session)?,
+            State::Closing { .. } => {}
+            State::Shut { gap, .. } => self.end_gap(session, gap)?,
         }
         while let State::Closing { since, open } = self.state {
             std::thread::sleep(CLOSING_INTERVAL);
@@ -148,22 +174,27 @@ impl Windows {
         let (cost, paced) = self.paced;
         let cost_ns = self.cost_ns(cost - self.at_start);
         // What the open window has seen is not in the estimates yet.
-        let (until, open) = match self.state {
-            State::Open => (self.opened, self.opened.elapsed()),
-            State::Closing { open, .. } => (self.opened, open),
-            State::Shut { .. } => (self.ended.unwrap_or_else(Instant::now), Duration::ZERO),
+        let until = self.ended.unwrap_or_else(Instant::now);
+        let (open, gap) = match self.state {
+            State::Open => (self.opened.elapsed(), Duration::ZERO),
+            State::Closing { open, .. } => (open, Duration::ZERO),
+            // The last one has been taken in.
+            State::Shut { .. } if self.ended.is_some() => (Duration::ZERO, Duration::ZERO),
+            State::Shut { gap, .. } => (Duration::ZERO, gap.begun.elapsed()),
         };
-        let elapsed_ns = (until - self.begun).as_nanos() as u64;
+        let open_ns = self.estimates.open_ns() + open.as_nanos() as u64;
         Limited {
             limit: self.limit,
             cost_ns,
             cost_share: cost_ns / self.limit.processors_ns(paced - self.begun),
-            open_ns: self.estimates.open_ns() + open.as_nanos() as u64,
-            open_share: self.estimates.open_share(elapsed_ns),
+            open_ns,
+            open_share: (open_ns as f64 / (until - self.begun).as_nanos().max(1) as f64).min(1.0),
+            passed_ns: self.estimates.passed_ns(),
+            counted_gap_share: self.estimates.counted_gap_share(),
             windows: self.estimates.windows(),
             timed_one_in: self.is_timed.then_some(self.pace.step().timed_one_in),
             given_up: self.given_up,
-            estimates: self.estimates.over(elapsed_ns),
+            estimates: self.estimates.over(gap.as_nanos() as u64),
         }
     }
 
@@ -209,7 +240,7 @@ impl Windows {
             self.due = Instant::now() + CLOSING_INTERVAL;
             return Ok(());
         }
-        session.set_window(self.number, WindowState::Shut)?;
+        session.set_window(self.number, WindowState::Passing)?;
         let at_end = session.snapshot(0)?;
         self.given_up = self.given_up.max(self::not_returned(&at_end));
         let cost = self.open_cost_ns(&at_end) / open.as_nanos() as f64;
@@ -220,31 +251,47 @@ impl Windows {
         self.part = Part::draw(step, PART.max(CHANGES_APART * self.changing));
         self.part_end = begin + self.part.duration;
         self.due = begin + self.part.before;
-        let gap = self.due.saturating_duration_since(Instant::now());
+        let gap = Gap::draw(since, &at_end, step);
+        if gap.weight.is_none() {
+            session.set_window(self.number, WindowState::Shut)?;
+        }
+        let length = self.due.saturating_duration_since(Instant::now());
         // Points that have nothing to do cost too; at the end they go anyway.
-        let is_paused = gap > self.changing && self.ended.is_none();
+        let is_paused = length > self.changing && self.ended.is_none();
         if is_paused {
             let begun = Instant::now();
-            session.pause(&known_paths(&at_end));
+            session.pause(&known_paths(&at_end), gap.weight.is_some());
             self.changing = begun.elapsed();
         }
+        let counted = if gap.weight.is_some() { " in which calls are counted" } else { "" };
         log::info!(
-            "a window of {open:?} in which measuring took {cost:.2} processors, and a gap of {gap:?}; points away after {:?}",
+            "a window of {open:?} in which measuring took {cost:.2} processors, and a gap of {length:?}{counted}; points away after {:?}",
             self.changing
         );
-        self.state = State::Shut { is_paused };
+        self.state = State::Shut { gap, is_paused };
+        Ok(())
+    }
+
+    /// Takes in what was counted in a gap that ends now, and begins with that what is to be counted next.
+    fn end_gap(&mut self, session: &Session, gap: Gap) -> Result<()> {
+        let now = session.snapshot(0)?;
+        self.estimates.add_gap(&self.at_begin, &now, gap.weight, gap.begun.elapsed().as_nanos() as u64);
+        self.at_begin = now;
         Ok(())
     }
 
     /// Opens the next window.
     fn open(&mut self, session: &mut Session) -> Result<()> {
-        if let State::Shut { is_paused: true } = self.state {
-            let begun = Instant::now();
-            session.attach_missing()?;
-            self.changing += begun.elapsed();
-            log::info!("points back after {:?}", begun.elapsed());
+        if let State::Shut { gap, is_paused } = self.state {
+            if is_paused {
+                let begun = Instant::now();
+                session.attach_missing()?;
+                self.changing += begun.elapsed();
+                log::info!("points back after {:?}", begun.elapsed());
+            }
+            self.end_gap(session, gap)?;
+            self.before = Some(gap);
         }
-        self.at_begin = session.snapshot(0)?;
         self.number = self.number.wrapping_add(1);
         session.set_window(self.number, WindowState::Open)?;
         self.state = State::Open;
@@ -258,11 +305,20 @@ impl Windows {
         let before = self.pace.step();
         let cost = now.own_cost.unwrap_or_default();
         let (cost_before, since) = std::mem::replace(&mut self.paced, (cost, Instant::now()));
+        let passing = self.before.take().filter(|gap| gap.weight.is_some());
+        let at_begin = self.at_begin.own_cost.unwrap_or_default();
+        if let Some(gap) = passing {
+            let length = self.opened - gap.begun;
+            let taken = self.cost_ns(at_begin - gap.cost) / length.as_nanos() as f64;
+            log::info!("in a gap of {length:?}, counting calls took {taken:.2} processors");
+        }
         let step = self.pace.advance(&Spent {
             duration_ns: since.elapsed().as_nanos() as u64,
             open_ns: open.as_nanos() as u64,
             cost_ns: self.cost_ns(cost - cost_before),
             open_cost_ns: self.open_cost_ns(now),
+            passing_ns: passing.map_or(0, |gap| (self.opened - gap.begun).as_nanos() as u64),
+            passing_cost_ns: passing.map_or(0.0, |gap| self.cost_ns(at_begin - gap.cost)),
         });
         if step.timed_one_in != before.timed_one_in {
             session.time_one_in(step.timed_one_in)?;
@@ -327,7 +383,7 @@ mod tests {
     #[test]
     fn every_moment_of_a_part_is_as_likely_to_be_in_its_window() {
         for open_share in [0.05, 0.5, 0.9] {
-            let step = Step { open_share, timed_one_in: 1 };
+            let step = Step { open_share, ..Step::ALL };
             let parts: Vec<Part> = (0..4000).map(|_| Part::draw(step, Duration::from_secs(1))).collect();
             assert!(parts.iter().all(|part| part.before + part.window <= part.duration));
             for moment in [1, 50, 500, 950, 999] {
@@ -337,7 +393,7 @@ mod tests {
                 assert!((share - open_share).abs() < 0.04, "{share} at {moment:?}, expected {open_share}");
             }
         }
-        let rare = Part::draw(Step { open_share: 0.01, timed_one_in: 1 }, Duration::from_secs(1));
+        let rare = Part::draw(Step { open_share: 0.01, ..Step::ALL }, Duration::from_secs(1));
         assert_eq!(rare.duration, LEAST_OPEN * 99);
         assert!(Part::draw(Step::ALL, Duration::from_secs(1)).is_whole());
     }

@@ -194,7 +194,7 @@ fn paths_between(
         return Err(IntervalError::PathVanished { slot: later.slot, path: vanished.path });
     }
     let between = |path: u32, earlier: &PathLedger, later: &PathLedger| {
-        let PathLedger { entered, calls, eager, on_demand, prefaults, copies } = *earlier;
+        let PathLedger { entered, calls, eager, on_demand, prefaults, copies, passed } = *earlier;
         let difference = PathLedger {
             entered: grown("path.entered", entered, later.entered)?,
             calls: grown("path.calls", calls, later.calls)?,
@@ -202,6 +202,7 @@ fn paths_between(
             on_demand: grown("path.on_demand", on_demand, later.on_demand)?,
             prefaults: grown("path.prefaults", prefaults, later.prefaults)?,
             copies: grown("path.copies", copies, later.copies)?,
+            passed: grown("path.passed", passed, later.passed)?,
         };
         Ok(PathStats {
             path,
@@ -213,6 +214,7 @@ fn paths_between(
             on_demand: difference.on_demand,
             prefaults: difference.prefaults,
             copies: difference.copies,
+            passed: difference.passed,
         })
     };
     let paths = later.paths.iter().map(|counters| {
@@ -241,7 +243,15 @@ mod tests {
         ledger.write.calls = calls;
         ledger.write.latency.buckets[30] = calls;
         ledger.write.latency.sum_ns = calls * 3000;
-        let path = PathLedger { entered: calls, calls, eager: calls, on_demand: 0, prefaults: calls, copies: calls };
+        let path = PathLedger {
+            entered: calls,
+            calls,
+            eager: calls,
+            on_demand: 0,
+            prefaults: calls,
+            copies: calls,
+            passed: 0,
+        };
         let identity = Filesystem { fstype: format!("fs{slot}"), ..Filesystem::other() };
         FilesystemCounters { slot, identity, ledger, paths: vec![PathCounters { path: 1, ledger: path }] }
     }

@@ -40,6 +40,10 @@ pub struct Limited {
     pub open_ns: u64,
     /// Part of the time in which what began was counted.
     pub open_share: f64,
+    /// Time between windows in which calls of write paths were counted, in nanoseconds.
+    pub passed_ns: u64,
+    /// The same as a part of the time between windows.
+    pub counted_gap_share: f64,
     /// Windows in which that was a part of the time.
     pub windows: u64,
     /// One write in this many is timed now, `None` if none is to be.

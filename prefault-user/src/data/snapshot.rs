@@ -137,13 +137,14 @@ pub fn add_ledger(sum: &mut Ledger, part: &Ledger) {
 
 /// Adds one CPU's path ledger to a sum.
 pub fn add_path_ledger(sum: &mut PathLedger, part: &PathLedger) {
-    let PathLedger { entered, calls, eager, on_demand, prefaults, copies } = part;
+    let PathLedger { entered, calls, eager, on_demand, prefaults, copies, passed } = part;
     sum.entered += entered;
     sum.calls += calls;
     sum.eager += eager;
     sum.on_demand += on_demand;
     sum.prefaults += prefaults;
     sum.copies += copies;
+    sum.passed += passed;
 }
 
 // Each part is taken apart whole, so that a counter added to the ABI cannot be forgotten here.
@@ -257,12 +258,13 @@ mod tests {
 
     #[test]
     fn adding_path_ledgers_adds_every_counter_of_them() {
-        let mut sum = PathLedger { entered: 6, calls: 1, eager: 2, on_demand: 3, prefaults: 4, copies: 5 };
+        let mut sum = PathLedger { entered: 6, calls: 1, eager: 2, on_demand: 3, prefaults: 4, copies: 5, passed: 7 };
         add_path_ledger(
             &mut sum,
-            &PathLedger { entered: 60, calls: 10, eager: 20, on_demand: 30, prefaults: 40, copies: 50 },
+            &PathLedger { entered: 60, calls: 10, eager: 20, on_demand: 30, prefaults: 40, copies: 50, passed: 70 },
         );
         assert_eq!((sum.entered, sum.calls, sum.eager, sum.on_demand), (66, 11, 22, 33));
         assert_eq!((sum.prefaults, sum.copies), (44, 55));
+        assert_eq!(sum.passed, 77);
     }
 }

@@ -140,6 +140,8 @@ pub struct PathStats {
     pub prefaults: u64,
     /// Copies called by the path.
     pub copies: u64,
+    /// Calls that began between windows, of which no more is known.
+    pub passed: u64,
 }
 
 /// One filesystem in an interval.
@@ -252,7 +254,7 @@ mod tests {
             (1, 9, Mode::Mixed, "mixed"),
             (0, 0, Mode::NotSeen, "not seen"),
         ] {
-            let ledger = PathLedger { entered: 10, calls: 10, eager, on_demand, prefaults: 3, copies: 3 };
+            let ledger = PathLedger { entered: 10, calls: 10, eager, on_demand, prefaults: 3, copies: 3, passed: 0 };
             assert_eq!(Mode::of(&ledger), mode);
             assert_eq!(mode.to_string(), name);
         }
@@ -270,6 +272,7 @@ mod tests {
             on_demand: u64::from(mode == Mode::OnDemand),
             prefaults,
             copies: u64::from(mode != Mode::NotSeen),
+            passed: 0,
         };
         let cases = [
             (vec![], Mode::NotSeen),

@@ -64,6 +64,7 @@ struct LimitOf<'a> {
     cost_share: f64,
     open_ns: u64,
     open_share: f64,
+    counted_gap_share: f64,
     windows: u64,
     timed_one_in: Option<u32>,
     given_up: u64,
@@ -207,8 +208,19 @@ impl<'a> From<&'a Report> for Document<'a> {
 
 impl<'a> From<&'a Limited> for LimitOf<'a> {
     fn from(limited: &'a Limited) -> Self {
-        let Limited { limit, cost_ns, cost_share, open_ns, open_share, windows, timed_one_in, given_up, estimates } =
-            limited;
+        let Limited {
+            limit,
+            cost_ns,
+            cost_share,
+            open_ns,
+            open_share,
+            passed_ns: _,
+            counted_gap_share,
+            windows,
+            timed_one_in,
+            given_up,
+            estimates,
+        } = limited;
         Self {
             percent: limit.percent,
             processors: limit.n_processors,
@@ -216,6 +228,7 @@ impl<'a> From<&'a Limited> for LimitOf<'a> {
             cost_share: *cost_share,
             open_ns: *open_ns,
             open_share: *open_share,
+            counted_gap_share: *counted_gap_share,
             windows: *windows,
             timed_one_in: *timed_one_in,
             given_up: *given_up,
@@ -253,7 +266,18 @@ impl<'a> From<&'a FilesystemInterval> for Filesystem<'a> {
 
 impl<'a> From<&'a PathStats> for Path<'a> {
     fn from(path: &'a PathStats) -> Self {
-        let PathStats { path: _, entered: _, eager: _, on_demand: _, function, mode, calls, prefaults, copies } = path;
+        let PathStats {
+            path: _,
+            entered: _,
+            eager: _,
+            on_demand: _,
+            passed: _,
+            function,
+            mode,
+            calls,
+            prefaults,
+            copies,
+        } = path;
         Self {
             function,
             mode: mode.name(),

@@ -20,7 +20,10 @@ pub fn line(limited: &Limited) -> String {
 fn extent(limited: &Limited) -> String {
     if limited.windows > 0 {
         let windows = units::counted(limited.windows, "window", "windows");
-        return format!("and counted {} of the time, in {windows}", units::percent(limited.open_share));
+        let share = limited.counted_gap_share;
+        let part = if share < 1.0 { format!("{} of ", units::percent(share)) } else { String::new() };
+        let open = units::percent(limited.open_share);
+        return format!("and counted {open} of the time, in {windows}, and calls alone in {part}the gaps");
     }
     match limited.timed_one_in {
         None => "with everything counted".to_owned(),

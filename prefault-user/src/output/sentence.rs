@@ -146,6 +146,7 @@ mod tests {
             on_demand: if mode == Mode::OnDemand { 10 } else { 0 },
             prefaults: prefault.calls,
             copies: copy.calls,
+            passed: 0,
         };
         let identity = Filesystem::other();
         FilesystemInterval { identity, write: WriteStats::default(), prefault, copy, paths: vec![path] }

@@ -186,17 +186,10 @@ impl Attaching {
         self.take_away(|point| point.module.as_deref() == Some(module));
     }
 
-    /// Takes away the kprobes of paths by number and of calls by address.
-    pub(super) fn detach_kprobes(&mut self, paths: &[usize], calls: &[u64]) {
-        let is_meant = |point: &Point| {
-            point.link.address.is_some()
-                && match point.place {
-                    Place::Entry(number) | Place::Return(number) => paths.contains(&number),
-                    Place::Call(call) | Place::AfterCall(call) => calls.contains(&call),
-                    Place::Target(_) => false,
-                }
-        };
-        self.take_away(is_meant);
+    /// Takes away the kprobes of paths by number, of their entries too if so told, and of calls by address.
+    pub(super) fn detach_kprobes(&mut self, paths: &[usize], entries: bool, calls: &[u64]) {
+        let is_meant = |place: Place| place.is_of(paths, calls) && (entries || !matches!(place, Place::Entry(_)));
+        self.take_away(|point| point.link.address.is_some() && is_meant(point.place));
     }
 
     fn take_away(&mut self, is_meant: impl Fn(&Point) -> bool) {

@@ -102,7 +102,7 @@ impl Counters {
         self.path_ledgers.read(first, n_paths.min(MAX_PATHS as usize) as u32, |index, parts| {
             let mut sum = PathCounters { path: index - first, ledger: Default::default() };
             parts.iter().for_each(|PodPathLedger(part)| add_path_ledger(&mut sum.ledger, part));
-            if sum.ledger.entered != 0 {
+            if sum.ledger.entered != 0 || sum.ledger.passed != 0 {
                 paths.push(sum);
             }
         })?;

@@ -29,6 +29,15 @@ impl Place {
         matches!(self, Self::Entry(_) | Self::Return(_))
     }
 
+    /// Whether it belongs to one of these paths by number, or calls by address.
+    pub(super) fn is_of(self, paths: &[usize], calls: &[u64]) -> bool {
+        match self {
+            Self::Entry(number) | Self::Return(number) => paths.contains(&number),
+            Self::Call(call) | Self::AfterCall(call) => calls.contains(&call),
+            Self::Target(_) => false,
+        }
+    }
+
     /// Whether the path or the site it belongs to could not be probed as a whole.
     pub(super) fn is_refused(self, plan: &Plan) -> bool {
         match self {

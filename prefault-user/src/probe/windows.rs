@@ -15,6 +15,8 @@ pub enum WindowState {
     Closing,
     /// Nothing is.
     Shut,
+    /// Nothing is, but the calls of write paths that begin.
+    Passing,
 }
 
 impl Session {
@@ -27,6 +29,7 @@ impl Session {
             WindowState::Open => window::OPEN,
             WindowState::Closing => window::CLOSING,
             WindowState::Shut => window::SHUT,
+            WindowState::Passing => window::PASSING,
         };
         let value = number.wrapping_mul(window::STATES + 1) | state;
         self.word(map::WINDOW)?.set(0, value, 0).context("failed to change the window")
@@ -41,9 +44,9 @@ impl Session {
         self.word(map::TIMED_BELOW)?.set(0, below, 0).context("failed to change how many writes are timed")
     }
 
-    /// Takes the kprobes of these write paths away until [`Session::attach_missing`]. Trampolines stay: one that has nothing to
-    /// do costs little, and has to be loaded anew to come back.
-    pub fn pause(&mut self, paths: &[usize]) {
+    /// Takes the kprobes of these write paths away until [`Session::attach_missing`], but those of their entries if calls are
+    /// `counted`. Trampolines stay: one that has nothing to do costs little, and has to be loaded anew to come back.
+    pub fn pause(&mut self, paths: &[usize], counted: bool) {
         let is_of = |number: &usize| paths.contains(number);
         let sites = self
             .plan
@@ -51,7 +54,7 @@ impl Session {
             .iter()
             .filter(|planned| planned.site.paths.as_deref().unwrap_or_default().iter().any(is_of));
         let calls: Vec<u64> = sites.map(|planned| planned.site.call.address).collect();
-        self.attaching.detach_kprobes(paths, &calls);
+        self.attaching.detach_kprobes(paths, !counted, &calls);
     }
 
     fn word(&mut self, name: &str) -> Result<Array<&mut MapData, u32>> {

@@ -128,6 +128,7 @@ fn xfs(n_thousands: u64) -> FilesystemCounters {
         on_demand: 0,
         prefaults: n_calls,
         copies: n_calls,
+        passed: 0,
     };
     FilesystemCounters { slot: 2, identity: identity("xfs", "nvme0n1p3", 259, 3), ledger, paths: vec![path(1, counts)] }
 }
@@ -155,6 +156,7 @@ fn tmpfs(n_short: u64) -> FilesystemCounters {
         on_demand: n_calls,
         prefaults: n_short,
         copies: n_calls + n_short,
+        passed: 0,
     };
     FilesystemCounters { slot: 3, identity: identity("tmpfs", "tmpfs", 0, 27), ledger, paths: vec![path(0, counts)] }
 }
@@ -172,9 +174,16 @@ fn btrfs() -> FilesystemCounters {
     ledger.copy.bytes_copied += 1_000 * 4096;
     ledger.copy.kernel_calls = 1_000;
     ledger.copy.kernel_bytes = 1_000 * 4096;
-    let buffered =
-        PathLedger { entered: 3_000, calls: 3_000, eager: 3_000, on_demand: 0, prefaults: 2_999, copies: 3_000 };
-    let direct = PathLedger { entered: 1, calls: 1, eager: 0, on_demand: 0, prefaults: 1, copies: 0 };
+    let buffered = PathLedger {
+        entered: 3_000,
+        calls: 3_000,
+        eager: 3_000,
+        on_demand: 0,
+        prefaults: 2_999,
+        copies: 3_000,
+        passed: 0,
+    };
+    let direct = PathLedger { entered: 1, calls: 1, eager: 0, on_demand: 0, prefaults: 1, copies: 0, passed: 0 };
     FilesystemCounters {
         slot: 4,
         identity: identity("btrfs", "sda2", 0, 41),
@@ -189,8 +198,10 @@ fn other() -> FilesystemCounters {
     ledger.write.latency.buckets[bucket_of(60 * SECOND_NS)] += 1;
     ledger.write.latency.sum_ns += 60 * SECOND_NS;
     ledger.write.calls += 1;
-    let first = PathLedger { entered: 500, calls: 500, eager: 100, on_demand: 400, prefaults: 500, copies: 500 };
-    let second = PathLedger { entered: 401, calls: 401, eager: 400, on_demand: 0, prefaults: 400, copies: 400 };
+    let first =
+        PathLedger { entered: 500, calls: 500, eager: 100, on_demand: 400, prefaults: 500, copies: 500, passed: 0 };
+    let second =
+        PathLedger { entered: 401, calls: 401, eager: 400, on_demand: 0, prefaults: 400, copies: 400, passed: 0 };
     FilesystemCounters::other(ledger, vec![path(0, first), path(1, second)])
 }
 
@@ -271,6 +282,8 @@ pub fn limited() -> Limited {
         cost_share: 0.0094,
         open_ns: 240_000_000_000,
         open_share: 0.1,
+        passed_ns: 2_160_000_000_000,
+        counted_gap_share: 1.0,
         windows: 2400,
         timed_one_in: Some(1),
         given_up: 1,

@@ -39,6 +39,7 @@ pub struct Limit {
     pub percent: f64,
     pub cost_share: f64,
     pub open_share: f64,
+    pub counted_gap_share: f64,
     pub windows: u64,
     pub estimates: Vec<Estimates>,
 }

@@ -13,7 +13,7 @@ const fn family(name: &'static str, help: &'static str, values: Values) -> Famil
 }
 
 /// Every metric, in the order of the exposition.
-pub static FAMILIES: [Family; 43] = [
+pub static FAMILIES: [Family; 45] = [
     family("prefault_up", "1: measuring is on.", Values::Gauge(|_| Some(1.0))),
     family("prefault_build_info", "Version of prefault.", Values::Info("version", |_| env!("CARGO_PKG_VERSION"))),
     family("prefault_kernel_info", "Release of the kernel.", Values::Info("release", |exported| &exported.kernel)),
@@ -112,6 +112,11 @@ pub static FAMILIES: [Family; 43] = [
         "Atomic copies that a write path called itself.",
         Values::PathCounter(|path| path.copies),
     ),
+    family(
+        "prefault_path_passed_calls_total",
+        "Calls of a write path that began between windows, of which nothing else was counted.",
+        Values::PathCounterOfGaps(|path| path.passed),
+    ),
     family("prefault_path_info", "When a write path prefaults, as seen in its calls.", Values::PathMode),
     family(
         "prefault_sites",
@@ -153,6 +158,11 @@ pub static FAMILIES: [Family; 43] = [
         "prefault_counted_seconds_total",
         "Time in which writes that began were counted.",
         Values::Counter(|exported| exported.limited.as_ref().map(|limited| seconds(limited.open_ns))),
+    ),
+    family(
+        "prefault_passed_seconds_total",
+        "Time between windows in which calls of write paths were counted.",
+        Values::Counter(|exported| exported.limited.as_ref().map(|limited| seconds(limited.passed_ns))),
     ),
     family(
         "prefault_given_up_total",

@@ -70,6 +70,8 @@ pub(super) enum Values {
     Latency(fn(&FilesystemInterval) -> &Histogram),
     /// One counter per filesystem and path.
     PathCounter(PathCount),
+    /// The same, absent without a limit to the cost.
+    PathCounterOfGaps(PathCount),
     /// Several counters per filesystem and path, told apart by the label `mode`.
     PathModes(&'static [(&'static str, PathCount)]),
     /// One gauge per filesystem and path.
@@ -97,6 +99,7 @@ impl Family {
             Values::Filesystem(_)
             | Values::Kinds(_)
             | Values::PathCounter(_)
+            | Values::PathCounterOfGaps(_)
             | Values::PathModes(_)
             | Values::Loss
             | Values::Counter(_) => Kind::Counter,
@@ -111,7 +114,9 @@ impl Family {
         match self.values {
             Values::Filesystem(_) | Values::Latency(_) => &["fstype", "device"],
             Values::Kinds(_) => &["fstype", "device", "kind"],
-            Values::PathCounter(_) | Values::PathGauge(_) => &["fstype", "device", "path"],
+            Values::PathCounter(_) | Values::PathCounterOfGaps(_) | Values::PathGauge(_) => {
+                &["fstype", "device", "path"]
+            }
             Values::PathMode | Values::PathModes(_) => &["fstype", "device", "path", "mode"],
             Values::Sites => &["operation", "mechanism"],
             Values::Loss => &["cause"],
@@ -162,10 +167,13 @@ impl Family {
                     |of: &'a Series| Sample { labels: of.labels.set(), value: Value::Latency(latency(&of.totals)) };
                 of_filesystems.map(sample).collect()
             }
-            Values::PathCounter(value) | Values::PathGauge(value) => of_paths(exported, |labels, path| Sample {
-                labels: labels.with(&[("path", &path.function)]),
-                value: Value::Count(value(path)),
-            }),
+            Values::PathCounterOfGaps(_) if exported.limited.is_none() => Vec::new(),
+            Values::PathCounter(value) | Values::PathCounterOfGaps(value) | Values::PathGauge(value) => {
+                of_paths(exported, |labels, path| Sample {
+                    labels: labels.with(&[("path", &path.function)]),
+                    value: Value::Count(value(path)),
+                })
+            }
             Values::PathModes(modes) => {
                 let of_mode = |&(mode, value): &(&'static str, PathCount)| {
                     of_paths(exported, move |labels, path| Sample {
