@@ -8,7 +8,7 @@ use prefault_ebpf::{
 
 use crate::{
     clock,
-    context::{Frame, LastSlot, MAX_DEPTH, TaskContext, frame_at, frame_flag},
+    context::{Frame, MAX_DEPTH, TaskContext, frame_at, frame_flag},
     filters::measures_task,
     loss::{add_preemptible, lose},
     maps::{LEDGERS, PATH_LEDGERS, config},
@@ -31,10 +31,7 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
     let is_measured = measures_task();
     let window = windows::now();
     let Some(context) = context_of_entering(window, is_measured) else {
-        if is_measured && window.is_passing() {
-            pass_by::<M, C>(ctx, arguments, cookie);
-        }
-        return;
+        return windows::pass_by::<M, C>(ctx, arguments, cookie, is_measured && window.is_passing());
     };
     drop_stale_frames(ctx, context, stack);
     // SAFETY: the context belongs to this task, and only its own probes touch it.
@@ -130,21 +127,6 @@ fn context_of_entering(window: Window, is_measured: bool) -> Option<*mut TaskCon
     let context = CONTEXTS.get(current_task());
     // SAFETY: the context belongs to this task.
     (!context.is_null() && window.is_of(context) && unsafe { (*context).depth } > 0).then_some(context)
-}
-
-/// Counts a call of a path between windows, as far as it can be known where it goes. As a function of its own it would cost
-/// 107 instructions of a write more on 6.12.
-#[inline(always)]
-fn pass_by<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, cookie: u64) {
-    let Some(target) = target_of::<M>(arguments, cookie) else { return };
-    let slot = slot_of::<M, C>(ctx, &target, &mut LastSlot { fs_type: 0, dev: 0, slot: 0 });
-    if slot == FILTERED_SLOT {
-        return;
-    }
-    if let Some(ledger) = path_ledger(slot, cookie as u32) {
-        // SAFETY: the ledger is a live map value.
-        add_preemptible(unsafe { &raw mut (*ledger).passed }, 1);
-    }
 }
 
 /// Makes a frame of a write that is not measured. By it the other points know: judging the task again and again costs more.
@@ -354,8 +336,9 @@ fn merge(outer: &mut Frame, inner: &Frame, taken: u64) {
     outer.flags |= inner.flags & (frame_flag::BUFFERED | frame_flag::SOURCE_KNOWN | frame_flag::FROM_KERNEL);
 }
 
+/// What the write path of this number did for a filesystem.
 #[inline(always)]
-fn path_ledger(slot: u32, path: u32) -> Option<*mut PathLedger> {
+pub fn path_ledger(slot: u32, path: u32) -> Option<*mut PathLedger> {
     if path >= MAX_PATHS {
         return None;
     }

@@ -28,7 +28,7 @@ pub struct CountingArgs {
     /// time only and estimate the totals (not with --sample)
     #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "sample")]
     pub max_overhead: Option<f64>,
-    /// How the kernel is probed: auto (the cheapest way that is exact), fentry, optimised (kprobes that become jumps), or
+    /// How the kernel is probed: auto (the cheapest way that is exact, and with --max-overhead can come and go), fentry, optimised (kprobes that become jumps), or
     /// trap (kprobes that stay breakpoints)
     #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
     pub mechanism: Mechanism,
@@ -39,6 +39,16 @@ impl CountingArgs {
     #[must_use]
     pub fn timing(&self) -> Timing {
         Timing::wished(self.sample, self.no_latency)
+    }
+
+    /// How points are made. With a limit to the cost they come and go, for which trampolines take too long: on 6.12, up to 8 s
+    /// beside a writer that never sleeps, where kprobes take 0.8 s.
+    #[must_use]
+    pub fn wish(&self) -> Wish {
+        match self.mechanism {
+            Mechanism::Auto if self.max_overhead.is_some() => Wish::Optimised,
+            mechanism => mechanism.into(),
+        }
     }
 }
 

@@ -63,7 +63,7 @@ pub fn options(args: &CountingArgs, filters: Filters, events: bool) -> Options {
         timing: args.timing(),
         floor: !args.no_latency || args.max_overhead.is_some(),
         limit_percent: args.max_overhead,
-        wish: args.mechanism.into(),
+        wish: args.wish(),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod measure;
 mod modules;
 mod mounts;
 mod output;
+mod parts;
 mod prepare;
 pub mod selftest;
 mod windows;

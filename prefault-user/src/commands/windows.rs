@@ -12,20 +12,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::parts::{Gap, LOOK_INTERVAL, Part};
 use crate::{
     data::{Estimates, Limit, Limited, OwnCost, Pace, PathCounters, Snapshot, Spent, Step},
     probe::{session::Session, windows::WindowState},
 };
 
-/// How often what measuring costs is looked at while all of the time is measured: so long it may cost too much.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-
 /// A part of the time that has one window is so long, or [`CHANGES_APART`] times what changing points takes.
 const PART: Duration = Duration::from_secs(1);
 const CHANGES_APART: u32 = 5;
-
-/// Least length of a window.
-const LEAST_OPEN: Duration = Duration::from_millis(20);
 
 /// How often it is looked whether all writes have ended that began in a window, and how long they are waited for.
 const CLOSING_INTERVAL: Duration = Duration::from_millis(5);
@@ -77,25 +72,6 @@ enum State {
         gap: Gap,
         is_paused: bool,
     },
-}
-
-/// A time between two windows.
-#[derive(Clone, Copy)]
-struct Gap {
-    begun: Instant,
-    /// What measuring had taken then.
-    cost: OwnCost,
-    /// One over how likely calls were to be counted in it, `None` if they are not.
-    weight: Option<f64>,
-}
-
-impl Gap {
-    /// One after a window whose end began at `begun`; `at_end` is what was counted at its end.
-    fn draw(begun: Instant, at_end: &Snapshot, step: Step) -> Self {
-        let is_counted = fastrand::f64() < step.passing_share;
-        let weight = is_counted.then(|| 1.0 / step.passing_share);
-        Self { begun, cost: at_end.own_cost.unwrap_or_default(), weight }
-    }
 }
 
 impl Windows {
@@ -327,41 +303,6 @@ impl Windows {
     }
 }
 
-/// A part of the time and the window in it.
-#[derive(Debug, PartialEq)]
-struct Part {
-    duration: Duration,
-    /// From its begin to the window's.
-    before: Duration,
-    window: Duration,
-    /// One over how likely a moment of the part is to be in the window.
-    weight: f64,
-}
-
-impl Part {
-    /// One that is all window.
-    const WHOLE: Self = Self { duration: LOOK_INTERVAL, before: Duration::ZERO, window: LOOK_INTERVAL, weight: 1.0 };
-
-    fn is_whole(&self) -> bool {
-        *self == Self::WHOLE
-    }
-
-    /// A part of `duration` with a window, of which [`LEAST_OPEN`] is the least that is worth it.
-    fn draw(step: Step, duration: Duration) -> Self {
-        if step.open_share >= 1.0 {
-            return Self::WHOLE;
-        }
-        let odds = step.open_share / (1.0 - step.open_share);
-        let duration = duration.max(LEAST_OPEN.div_f64(odds));
-        let window = duration.mul_f64(odds);
-        // It may begin before the part and end after it, of which it loses that: so the moments at the edges are as likely to
-        // be in it as those in the middle.
-        let end = (duration + window).mul_f64(fastrand::f64());
-        let before = end.saturating_sub(window);
-        Self { duration, before, window: end.min(duration) - before, weight: 1.0 / step.open_share }
-    }
-}
-
 /// Calls of write paths that have not returned, as far as was seen.
 fn not_returned(snapshot: &Snapshot) -> u64 {
     paths(snapshot).map(|path| path.ledger.entered.saturating_sub(path.ledger.calls)).sum()
@@ -374,27 +315,4 @@ fn known_paths(snapshot: &Snapshot) -> Vec<usize> {
 
 fn paths(snapshot: &Snapshot) -> impl Iterator<Item = &PathCounters> {
     snapshot.filesystems.iter().flat_map(|filesystem| &filesystem.paths)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_moment_of_a_part_is_as_likely_to_be_in_its_window() {
-        for open_share in [0.05, 0.5, 0.9] {
-            let step = Step { open_share, ..Step::ALL };
-            let parts: Vec<Part> = (0..4000).map(|_| Part::draw(step, Duration::from_secs(1))).collect();
-            assert!(parts.iter().all(|part| part.before + part.window <= part.duration));
-            for moment in [1, 50, 500, 950, 999] {
-                let moment = Duration::from_millis(moment);
-                let is_in = |part: &&Part| part.before <= moment && moment < part.before + part.window;
-                let share = parts.iter().filter(is_in).count() as f64 / 4000.0;
-                assert!((share - open_share).abs() < 0.04, "{share} at {moment:?}, expected {open_share}");
-            }
-        }
-        let rare = Part::draw(Step { open_share: 0.01, ..Step::ALL }, Duration::from_secs(1));
-        assert_eq!(rare.duration, LEAST_OPEN * 99);
-        assert!(Part::draw(Step::ALL, Duration::from_secs(1)).is_whole());
-    }
 }

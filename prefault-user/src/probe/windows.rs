@@ -45,7 +45,7 @@ impl Session {
     }
 
     /// Takes the kprobes of these write paths away until [`Session::attach_missing`], but those of their entries if calls are
-    /// `counted`. Trampolines stay: one that has nothing to do costs little, and has to be loaded anew to come back.
+    /// `counted`. Trampolines stay: they take too long to come and go, and are there only if asked for.
     pub fn pause(&mut self, paths: &[usize], counted: bool) {
         let is_of = |number: &usize| paths.contains(number);
         let sites = self

@@ -55,6 +55,23 @@ done' 2> log\n",
         },
     ),
     plain(
+        "a writer that waits for nothing is kept below a limit",
+        Kernels::Reference,
+        120,
+        "prefault -v --json --max-overhead 5 -o counted.json -- pace --batches 15000 /mnt/tmpfs 2> log\n",
+        |said, _| {
+            said.expect_code(0)?;
+            let document: Document = said.json("counted.json")?;
+            document.expect_no_loss()?;
+            let limit = document.limit.context("there is no limit")?;
+            // It counts in a gap, too long for so short a session, if the lot says so.
+            let share = limit.cost_share * 100.0;
+            ensure!(share <= limit.percent * 2.0, "measuring took {share} %, the limit is {} %", limit.percent);
+            ensure!(limit.windows > 0, "there were no windows");
+            Ok(())
+        },
+    ),
+    plain(
         "a load that costs less than the limit is measured whole",
         Kernels::Reference,
         60,
