@@ -2,11 +2,11 @@
 //! closes lets those end that began in it. While none is open, calls of write paths are at most counted as passing by.
 
 use aya_ebpf::EbpfContext;
-use prefault_ebpf::{FILTERED_SLOT, window};
+use prefault_ebpf::{FILTERED_SLOT, Loss, OTHER_SLOT, window};
 
 use crate::{
     context::{LastSlot, TaskContext},
-    loss::add_preemptible,
+    loss::{add_preemptible, lose},
     maps::{WINDOW, config},
     memory::{Arguments, Memory, target_of},
     slots::slot_of,
@@ -72,15 +72,20 @@ impl Window {
     }
 }
 
-/// Counts a call of a path between windows, if so told, as far as it can be known where it goes. As a function of its own it would cost
-/// 107 instructions of a write more on 6.12.
+/// Counts a call of a path between windows, if so told. As a function of its own it would cost 107 instructions of a write more
+/// on 6.12.
 #[inline(always)]
 pub fn pass_by<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, cookie: u64, is_counted: bool) {
     if !is_counted {
         return;
     }
-    let Some(target) = target_of::<M>(arguments, cookie) else { return };
-    let slot = slot_of::<M, C>(ctx, &target, &mut LastSlot { fs_type: 0, dev: 0, slot: 0 });
+    let slot = match target_of::<M>(arguments, cookie) {
+        Some(target) => slot_of::<M, C>(ctx, &target, &mut LastSlot { fs_type: 0, dev: 0, slot: 0 }),
+        None => {
+            lose(Loss::NoFilesystem, 1);
+            OTHER_SLOT
+        }
+    };
     if slot == FILTERED_SLOT {
         return;
     }
