@@ -55,14 +55,16 @@ pub mod timing {
 pub mod window {
     /// Writes that begin are counted.
     pub const OPEN: u32 = 0;
-    /// Writes that have begun are still counted.
+    /// Writes that have begun are still counted to their end.
     pub const CLOSING: u32 = 1;
     /// Nothing is counted.
     pub const SHUT: u32 = 2;
-    /// Of writes that begin, nothing is counted but that they do.
-    pub const PASSING: u32 = 3;
+    /// Mask of these.
+    pub const STATE: u32 = 3;
+    /// A bit beside one of these: calls that begin and are not of a window are counted as passing by.
+    pub const PASSING: u32 = 4;
     /// Mask of the low bits.
-    pub const STATES: u32 = 3;
+    pub const STATES: u32 = 7;
 }
 
 /// Bits of [`Config::filter`]: what a write has to match, all that are set.

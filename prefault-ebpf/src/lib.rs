@@ -147,7 +147,7 @@ pub struct PathLedger {
     pub prefaults: u64,
     /// Copies called by the path.
     pub copies: u64,
-    /// Calls that began while no window was open.
+    /// Calls that began while no window was open, but such calls were counted.
     pub passed: u64,
 }
 

@@ -30,19 +30,19 @@ impl Window {
     /// Whether writes that begin now are counted.
     #[inline(always)]
     pub fn is_open(self) -> bool {
-        self.0 & window::STATES == window::OPEN
+        self.0 & window::STATE == window::OPEN
     }
 
     /// Whether no write is counted, not even one that has begun.
     #[inline(always)]
     pub fn is_shut(self) -> bool {
-        self.0 & window::STATES >= window::SHUT
+        self.0 & window::STATE == window::SHUT
     }
 
-    /// Whether writes that begin now are counted as passing by.
+    /// Whether writes that begin and are not of a window are counted as passing by.
     #[inline(always)]
     pub fn is_passing(self) -> bool {
-        matches!(self.0 & window::STATES, window::CLOSING | window::PASSING)
+        self.0 & window::PASSING != 0
     }
 
     /// Whether the task of `context` has entered a path in this window.

@@ -42,7 +42,7 @@ impl CountingArgs {
     }
 
     /// How points are made. With a limit to the cost they come and go, for which trampolines take too long: on 6.12, up to 8 s
-    /// beside a writer that never sleeps, where kprobes take 0.8 s.
+    /// beside a writer that never sleeps, where kprobes take about 1 s.
     #[must_use]
     pub fn wish(&self) -> Wish {
         match self.mechanism {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::data::{OwnCost, Snapshot, Step};
+use crate::data::Step;
 
 /// How often what measuring costs is looked at while all of the time is measured: so long it may cost too much.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -49,23 +49,25 @@ impl Part {
     }
 }
 
-/// A time between two windows.
+/// A time between two windows: from when one began to close to when the next one opens.
 #[derive(Clone, Copy)]
 pub struct Gap {
     /// When it began.
     pub begun: Instant,
-    /// What measuring had taken then.
-    pub cost: OwnCost,
     /// One over how likely calls were to be counted in it, `None` if they are not.
     pub weight: Option<f64>,
 }
 
 impl Gap {
-    /// One after a window whose end began at `begun`; `at_end` is what was counted at its end.
-    pub fn draw(begun: Instant, at_end: &Snapshot, step: Step) -> Self {
+    /// One that begins now.
+    pub fn draw(step: Step) -> Self {
         let is_counted = fastrand::f64() < step.passing_share;
-        let weight = is_counted.then(|| 1.0 / step.passing_share);
-        Self { begun, cost: at_end.own_cost.unwrap_or_default(), weight }
+        Self { begun: Instant::now(), weight: is_counted.then(|| 1.0 / step.passing_share) }
+    }
+
+    /// Whether calls are counted in it.
+    pub fn is_counted(&self) -> bool {
+        self.weight.is_some()
     }
 }
 

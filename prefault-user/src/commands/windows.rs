@@ -46,8 +46,8 @@ pub struct Windows {
     opened: Instant,
     /// What was counted before that.
     at_begin: Snapshot,
-    /// The gap before it, until the pace is set.
-    before: Option<Gap>,
+    /// Time and cost of the gap before it, if calls were counted in that, until the pace is set.
+    passing: Option<(Duration, f64)>,
     /// What measuring had taken, and when, when the pace was set last.
     paced: (OwnCost, Instant),
     /// What changing points took last.
@@ -62,14 +62,15 @@ pub struct Windows {
 
 enum State {
     Open,
-    /// Since when, after how long.
+    /// In the gap that has begun, after the window was open for so long.
     Closing {
-        since: Instant,
+        gap: Gap,
         open: Duration,
     },
-    /// Whether points are away.
+    /// Since when, after what cost, nothing is counted of a window, and whether points are away.
     Shut {
         gap: Gap,
+        since: (OwnCost, Instant),
         is_paused: bool,
     },
 }
@@ -99,7 +100,7 @@ impl Windows {
             paced: (at_start, now),
             at_start,
             at_begin,
-            before: None,
+            passing: None,
             changing: Duration::ZERO,
             given_up: 0,
             begun: now,
@@ -119,9 +120,9 @@ impl Windows {
     pub fn advance(&mut self, session: &mut Session) -> Result<()> {
         match &self.state {
             State::Open => self.look(session),
-            State::Closing { since, open } => {
-                let (since, open) = (*since, *open);
-                self.close(session, since, open)
+            State::Closing { gap, open } => {
+                let (gap, open) = (*gap, *open);
+                self.close(session, gap, open)
             }
             State::Shut { .. } => self.open(session),
         }
@@ -133,16 +134,17 @@ impl Windows {
     /// As [`Windows::advance`].
     pub fn finish(&mut self, session: &mut Session) -> Result<()> {
         self.ended = Some(Instant::now());
-        match self.state {
-            State::Open => self.begin_closing(session)?,
-            State::Closing { .. } => {}
-            State::Shut { gap, .. } => self.end_gap(session, gap)?,
+        if matches!(self.state, State::Open) {
+            self.begin_closing(session)?;
         }
-        while let State::Closing { since, open } = self.state {
+        while let State::Closing { gap, open } = self.state {
             std::thread::sleep(CLOSING_INTERVAL);
-            self.close(session, since, open)?;
+            self.close(session, gap, open)?;
         }
-        Ok(())
+        match self.state {
+            State::Shut { gap, .. } => self.end_gap(session, gap),
+            _ => Ok(()),
+        }
     }
 
     /// What came of the limit so far.
@@ -202,63 +204,64 @@ impl Windows {
     }
 
     fn begin_closing(&mut self, session: &mut Session) -> Result<()> {
-        session.set_window(self.number, WindowState::Closing)?;
-        let since = Instant::now();
-        self.state = State::Closing { since, open: since - self.opened };
-        self.due = since + CLOSING_INTERVAL;
+        let mut gap = Gap::draw(self.pace.step());
+        if self.ended.is_some() {
+            gap.weight = None;
+        }
+        session.set_window(self.number, WindowState::Closing, gap.is_counted())?;
+        self.state = State::Closing { gap, open: gap.begun - self.opened };
+        self.due = gap.begun + CLOSING_INTERVAL;
         Ok(())
     }
 
     /// Shuts the window if everything that began in it has ended, or will not.
-    fn close(&mut self, session: &mut Session, since: Instant, open: Duration) -> Result<()> {
+    fn close(&mut self, session: &mut Session, gap: Gap, open: Duration) -> Result<()> {
         let not_returned = not_returned(&session.snapshot(0)?);
-        if not_returned > self.given_up && since.elapsed() < LONGEST_CLOSING {
+        if not_returned > self.given_up && gap.begun.elapsed() < LONGEST_CLOSING {
             self.due = Instant::now() + CLOSING_INTERVAL;
             return Ok(());
         }
-        session.set_window(self.number, WindowState::Passing)?;
+        session.set_window(self.number, WindowState::Shut, gap.is_counted())?;
         let at_end = session.snapshot(0)?;
         self.given_up = self.given_up.max(self::not_returned(&at_end));
         let cost = self.open_cost_ns(&at_end) / open.as_nanos() as f64;
         let step = self.set_pace(session, &at_end, open)?;
         self.estimates.add(&self.at_begin, &at_end, self.part.weight, open.as_nanos() as u64);
         // A part that was open throughout ends with its window.
-        let begin = if self.part.is_whole() { since } else { self.part_end.max(Instant::now()) };
+        let begin = if self.part.is_whole() { gap.begun } else { self.part_end.max(Instant::now()) };
         self.part = Part::draw(step, PART.max(CHANGES_APART * self.changing));
         self.part_end = begin + self.part.duration;
         self.due = begin + self.part.before;
-        let gap = Gap::draw(since, &at_end, step);
-        if gap.weight.is_none() {
-            session.set_window(self.number, WindowState::Shut)?;
-        }
+        let since = (at_end.own_cost.unwrap_or_default(), Instant::now());
         let length = self.due.saturating_duration_since(Instant::now());
         // Points that have nothing to do cost too; at the end they go anyway.
         let is_paused = length > self.changing && self.ended.is_none();
         if is_paused {
             let begun = Instant::now();
-            session.pause(&known_paths(&at_end), gap.weight.is_some());
+            session.pause(&known_paths(&at_end), gap.is_counted());
             self.changing = begun.elapsed();
         }
-        let counted = if gap.weight.is_some() { " in which calls are counted" } else { "" };
+        let counted = if gap.is_counted() { " in which calls are counted" } else { "" };
         log::info!(
             "a window of {open:?} in which measuring took {cost:.2} processors, and a gap of {length:?}{counted}; points away after {:?}",
             self.changing
         );
-        self.state = State::Shut { gap, is_paused };
+        self.state = State::Shut { gap, since, is_paused };
         Ok(())
     }
 
     /// Takes in what was counted in a gap that ends now, and begins with that what is to be counted next.
     fn end_gap(&mut self, session: &Session, gap: Gap) -> Result<()> {
         let now = session.snapshot(0)?;
-        self.estimates.add_gap(&self.at_begin, &now, gap.weight, gap.begun.elapsed().as_nanos() as u64);
+        let end = self.ended.unwrap_or_else(Instant::now);
+        self.estimates.add_gap(&now, gap.weight, end.saturating_duration_since(gap.begun).as_nanos() as u64);
         self.at_begin = now;
         Ok(())
     }
 
     /// Opens the next window.
     fn open(&mut self, session: &mut Session) -> Result<()> {
-        if let State::Shut { gap, is_paused } = self.state {
+        if let State::Shut { gap, since: (cost, since), is_paused } = self.state {
             if is_paused {
                 let begun = Instant::now();
                 session.attach_missing()?;
@@ -266,10 +269,11 @@ impl Windows {
                 log::info!("points back after {:?}", begun.elapsed());
             }
             self.end_gap(session, gap)?;
-            self.before = Some(gap);
+            let cost = self.cost_ns(self.at_begin.own_cost.unwrap_or_default() - cost);
+            self.passing = gap.is_counted().then(|| (since.elapsed(), cost));
         }
         self.number = self.number.wrapping_add(1);
-        session.set_window(self.number, WindowState::Open)?;
+        session.set_window(self.number, WindowState::Open, false)?;
         self.state = State::Open;
         self.opened = Instant::now();
         self.due = self.opened + self.part.window;
@@ -281,20 +285,19 @@ impl Windows {
         let before = self.pace.step();
         let cost = now.own_cost.unwrap_or_default();
         let (cost_before, since) = std::mem::replace(&mut self.paced, (cost, Instant::now()));
-        let passing = self.before.take().filter(|gap| gap.weight.is_some());
-        let at_begin = self.at_begin.own_cost.unwrap_or_default();
-        if let Some(gap) = passing {
-            let length = self.opened - gap.begun;
-            let taken = self.cost_ns(at_begin - gap.cost) / length.as_nanos() as f64;
-            log::info!("in a gap of {length:?}, counting calls took {taken:.2} processors");
+        let (passing, passing_cost_ns) = self.passing.take().unwrap_or_default();
+        if !passing.is_zero() {
+            let taken = passing_cost_ns / passing.as_nanos() as f64;
+            log::info!("in a gap of {passing:?}, counting calls took {taken:.2} processors");
         }
         let step = self.pace.advance(&Spent {
             duration_ns: since.elapsed().as_nanos() as u64,
-            open_ns: open.as_nanos() as u64,
+            // What began in the window is measured to its end.
+            open_ns: self.opened.elapsed().max(open).as_nanos() as u64,
             cost_ns: self.cost_ns(cost - cost_before),
             open_cost_ns: self.open_cost_ns(now),
-            passing_ns: passing.map_or(0, |gap| (self.opened - gap.begun).as_nanos() as u64),
-            passing_cost_ns: passing.map_or(0.0, |gap| self.cost_ns(at_begin - gap.cost)),
+            passing_ns: passing.as_nanos() as u64,
+            passing_cost_ns,
         });
         if step.timed_one_in != before.timed_one_in {
             session.time_one_in(step.timed_one_in)?;

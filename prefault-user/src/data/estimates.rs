@@ -4,9 +4,9 @@
 //! many from the time alone: a writer that waits for nothing makes half as many when each takes twice as long. Therefore calls of
 //! write paths are counted between windows too. What is in a window for each call in it, times the calls in the gaps, is what
 //! there was in the gaps (the ratio estimator: Cochran, Sampling Techniques, 2.11 and 6.4). Where even counting calls costs too
-//! much, it is done in some of the gaps, each with a probability that is known, and their time is what scales them
-//! (sampling in two phases: the same, 12.2). Every moment is in a window with a probability that is known too (Horvitz and
-//! Thompson 1952). What was counted is known exactly, and so is what was open throughout.
+//! much, it is done in some of the gaps, drawn by lot. What was counted is known exactly, and what was not is estimated:
+//! something with a probability of 1/w to be counted stands for itself and for w - 1 that were not (Horvitz and Thompson 1952;
+//! the variance is that of sampling by independent lots, Särndal, Swensson and Wretman 1992, 3.2).
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const FEWEST: u64 = 5;
 /// Cumulative numbers of [`QUANTITIES`].
 type Counted = [u64; QUANTITIES.len()];
 
-/// How large `y` is for each `x`, from samples of both.
+/// How large `y` is for each `x` in what was not counted, from samples of both.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ratio {
     x: f64,
@@ -32,29 +32,28 @@ struct Ratio {
 }
 
 impl Ratio {
-    fn add(&mut self, x: f64, y: f64) {
-        self.x += x;
-        self.y += y;
-        self.xx += x * x;
-        self.xy += x * y;
-        self.yy += y * y;
+    /// A sample; `weight` is one over how likely it was.
+    fn add(&mut self, x: f64, y: f64, weight: f64) {
+        let unseen = weight - 1.0;
+        self.x += unseen * x;
+        self.y += unseen * y;
+        self.xx += unseen * weight * x * x;
+        self.xy += unseen * weight * x * y;
+        self.yy += unseen * weight * y * y;
     }
 
-    /// 0 if there was no `x`.
-    fn value(&self) -> f64 {
-        if self.x > 0.0 { self.y / self.x } else { 0.0 }
+    /// `None` if there was no `x`.
+    fn value(&self) -> Option<f64> {
+        (self.x > 0.0).then(|| self.y / self.x)
     }
 
-    /// Of the value, from what the samples differ from it; `None` from too few of them, or if there was no `x`. `of` is how many
-    /// samples there were in all, those included that show no `x`.
-    fn variance(&self, of: u64) -> Option<f64> {
-        if of < FEWEST || self.x <= 0.0 {
-            return None;
-        }
-        let value = self.value();
+    /// Variance of the value times `x`, from what the samples differ from it; `None` from too few of them, or if there was no `x`.
+    /// `samples` is how many there were, those included that show no `x`.
+    fn variance_of(&self, x: f64, samples: u64) -> Option<f64> {
+        let value = self.value().filter(|_| samples >= FEWEST)?;
         let residuals = (self.yy - 2.0 * value * self.xy + value * value * self.xx).max(0.0);
-        let n = of as f64;
-        Some(residuals / (self.x * self.x) * n / (n - 1.0))
+        let n = samples as f64;
+        Some(residuals * (x / self.x) * (x / self.x) * n / (n - 1.0))
     }
 }
 
@@ -65,11 +64,11 @@ struct Sums {
     counted: [f64; QUANTITIES.len()],
     /// In windows: calls of its paths, and what there was of each quantity.
     per_call: [Ratio; QUANTITIES.len()],
-    /// Calls in windows.
-    calls: f64,
+    /// Calls for which everything was counted.
+    entered: f64,
     /// Calls in gaps, as far as they were counted.
-    passed: f64,
-    /// In gaps in which calls were counted: time, and calls, by how likely it was that they were.
+    passed: u64,
+    /// In gaps in which calls were counted: time, and calls.
     per_time: Ratio,
 }
 
@@ -98,11 +97,12 @@ pub struct Estimates {
     windows: u64,
     /// Time in which writes that began were counted.
     open_ns: u64,
-    /// Gaps in which calls were counted, and their time; the same divided by how likely each was to be one of them, without
-    /// any calls.
+    /// Gaps in which calls were counted, and of these the ones that need not have been.
     gaps: u64,
+    drawn_gaps: u64,
+    /// Time of gaps in which calls were counted, and the same without any calls.
     counted_gap_ns: f64,
-    weighted_gaps: Ratio,
+    gap_time: Ratio,
     /// Time of all gaps.
     gap_ns: f64,
 }
@@ -116,46 +116,47 @@ impl Estimates {
         self.windows += u64::from(is_window);
         for filesystem in &later.filesystems {
             let before = in_slot(earlier, filesystem.slot);
-            let calls = grown(filesystem, before, entered);
+            let calls = entered(filesystem).saturating_sub(before.map_or(0, entered)) as f64;
             let sums = self.sums(filesystem);
             let now = counted(filesystem);
             let before = before.map_or([0; QUANTITIES.len()], counted);
             for (index, (now, before)) in now.into_iter().zip(before).enumerate() {
                 let grown = now.saturating_sub(before) as f64;
                 sums.counted[index] += grown;
-                if is_window {
-                    sums.per_call[index].add(calls * weight, grown * weight);
-                }
+                sums.per_call[index].add(calls, grown, weight);
             }
-            if is_window {
-                sums.calls += calls;
-            }
+            sums.entered += calls;
         }
     }
 
-    /// Takes in a gap of `gap_ns` between the two snapshots. `weight` is one over the probability of calls to be counted in it,
-    /// `None` if they were not.
-    pub fn add_gap(&mut self, earlier: &Snapshot, later: &Snapshot, weight: Option<f64>, gap_ns: u64) {
-        self.gap_ns += gap_ns as f64;
-        let Some(weight) = weight else { return };
-        self.gaps += 1;
-        self.counted_gap_ns += gap_ns as f64;
-        let weighted_ns = gap_ns as f64 * weight;
-        for filesystem in &later.filesystems {
+    /// Takes in a gap of `gap_ns`, at the end of which `now` was counted. `weight` is one over the probability of calls to be
+    /// counted in it, `None` if they were not: what has passed all the same was late for the one before.
+    pub fn add_gap(&mut self, now: &Snapshot, weight: Option<f64>, gap_ns: u64) {
+        let gap_ns = gap_ns as f64;
+        self.gap_ns += gap_ns;
+        for filesystem in &now.filesystems {
             let _known = self.sums(filesystem);
         }
         for (&slot, (_, sums)) in &mut self.filesystems {
-            let calls = in_slot(later, slot).map_or(0.0, |now| grown(now, in_slot(earlier, slot), passed));
-            sums.passed += calls;
-            sums.per_time.add(weighted_ns, calls * weight);
+            let seen = in_slot(now, slot).map_or(sums.passed, passed);
+            let grown = seen.saturating_sub(sums.passed) as f64;
+            sums.passed = seen;
+            if let Some(weight) = weight {
+                sums.per_time.add(gap_ns, grown, weight);
+            }
         }
-        self.weighted_gaps.add(weighted_ns, 0.0);
+        if let Some(weight) = weight {
+            self.gaps += 1;
+            self.drawn_gaps += u64::from(weight > 1.0);
+            self.counted_gap_ns += gap_ns;
+            self.gap_time.add(gap_ns, 0.0, weight);
+        }
     }
 
     fn sums(&mut self, filesystem: &FilesystemCounters) -> &mut Sums {
         let entry = self.filesystems.entry(filesystem.slot);
         // One that was not there yet had no calls in the gaps so far.
-        let sums = || Sums { per_time: self.weighted_gaps, ..Sums::default() };
+        let sums = || Sums { per_time: self.gap_time, ..Sums::default() };
         &mut entry.or_insert_with(|| (filesystem.identity.clone(), sums())).1
     }
 
@@ -190,45 +191,46 @@ impl Estimates {
             identity: identity.clone(),
             estimates: std::array::from_fn(|index| self.estimate(sums, index, last_gap_ns as f64)),
         };
-        let is_active =
-            |(_, sums): &&(Filesystem, Sums)| sums.passed > 0.0 || sums.counted.iter().any(|&sum| sum > 0.0);
+        let is_active = |(_, sums): &&(Filesystem, Sums)| sums.passed > 0 || sums.counted.iter().any(|&sum| sum > 0.0);
         self.filesystems.values().filter(is_active).map(of).collect()
     }
 
     fn estimate(&self, sums: &Sums, index: usize, last_gap_ns: f64) -> Estimate {
         let counted = sums.counted[index];
-        let gaps_ns = self.gap_ns + last_gap_ns;
-        if gaps_ns == 0.0 {
+        if self.gap_ns + last_gap_ns == 0.0 {
             return Estimate { total: counted, standard_error: Some(0.0) };
         }
         if self.gaps == 0 {
-            let scale = 1.0 + gaps_ns / (self.open_ns as f64).max(1.0);
+            // Nothing is known of gaps yet but how long this one is.
+            let scale = 1.0 + last_gap_ns / (self.open_ns as f64).max(1.0);
             return Estimate { total: counted * scale, standard_error: None };
         }
-        let uncounted_ns = gaps_ns - self.counted_gap_ns;
-        let calls = sums.passed + sums.per_time.value() * uncounted_ns;
-        let total = counted + sums.per_call[index].value() * calls;
+        // Without a window that saw a call, what was open throughout has to do.
+        let per_call = sums.per_call[index].value().or_else(|| (sums.entered > 0.0).then(|| counted / sums.entered));
+        let (calls, of_calls) = self.calls(sums, last_gap_ns);
         let variance = || {
-            let per_call = sums.per_call[index];
-            let of_ratio = per_call.variance(self.windows)? * calls * (calls + sums.calls);
-            let of_calls = match uncounted_ns {
-                0.0 => 0.0,
-                _ => sums.per_time.variance(self.gaps)? * gaps_ns * uncounted_ns,
-            };
-            Some(of_ratio + per_call.value() * per_call.value() * of_calls)
+            let of_ratio = sums.per_call[index].variance_of(calls, self.windows)?;
+            Some(of_ratio + per_call? * per_call? * of_calls?)
         };
-        let variance = if calls == 0.0 { Some(0.0) } else { variance() };
-        Estimate { total, standard_error: variance.map(f64::sqrt) }
+        let variance = if calls == 0.0 { of_calls } else { variance() };
+        Estimate { total: counted + per_call.unwrap_or(0.0) * calls, standard_error: variance.map(f64::sqrt) }
+    }
+
+    /// Calls in gaps, and the variance of that.
+    fn calls(&self, sums: &Sums, last_gap_ns: f64) -> (f64, Option<f64>) {
+        let uncounted_ns = self.gap_ns - self.counted_gap_ns;
+        let passed = sums.passed as f64;
+        // The last gap is taken to be as those before.
+        let of_all = passed / self.counted_gap_ns.max(1.0);
+        let unseen = sums.per_time.value().unwrap_or(of_all) * uncounted_ns;
+        let variance =
+            if uncounted_ns == 0.0 { Some(0.0) } else { sums.per_time.variance_of(uncounted_ns, self.drawn_gaps) };
+        (passed + unseen + of_all * last_gap_ns, variance)
     }
 }
 
 fn in_slot(snapshot: &Snapshot, slot: u32) -> Option<&FilesystemCounters> {
     snapshot.filesystems.iter().find(|filesystem| filesystem.slot == slot)
-}
-
-/// How much `what` of a filesystem is more than it was `before`.
-fn grown(now: &FilesystemCounters, before: Option<&FilesystemCounters>, what: fn(&FilesystemCounters) -> u64) -> f64 {
-    what(now).saturating_sub(before.map_or(0, what)) as f64
 }
 
 /// Calls of a filesystem's paths that began in windows.
@@ -292,9 +294,8 @@ mod tests {
         }
 
         fn pass(&mut self, estimates: &mut Estimates, writes: u64, weight: Option<f64>, gap_ns: u64) {
-            let before = self.snapshot();
             self.passed += if weight.is_some() { writes } else { 0 };
-            estimates.add_gap(&before, &self.snapshot(), weight, gap_ns);
+            estimates.add_gap(&self.snapshot(), weight, gap_ns);
         }
     }
 
@@ -321,9 +322,7 @@ mod tests {
         }
         assert_eq!(writes_of(&estimates, 0), Estimate { total: 11_000.0, standard_error: Some(0.0) });
         // A gap that is not over is taken to be as those before.
-        let later = writes_of(&estimates, 400);
-        assert_eq!(later.total, 21_000.0);
-        assert!(later.standard_error.is_some_and(|error| error > 0.0));
+        assert_eq!(writes_of(&estimates, 400).total, 21_000.0);
     }
 
     #[test]
@@ -331,6 +330,11 @@ mod tests {
         let (mut estimates, mut done) = (Estimates::default(), Done::default());
         done.pass(&mut estimates, 100, Some(1.0), 80);
         assert_eq!(writes_of(&estimates, 0), Estimate { total: 0.0, standard_error: None });
+        // Of what was open throughout, prefaults per call are known.
+        done.enter(&mut estimates, (10, 5), 1.0, 20);
+        assert_eq!(estimates.over(0)[0].estimates[2], Estimate { total: 5.0 + 50.0, standard_error: None });
+        let (mut estimates, mut done) = (Estimates::default(), Done::default());
+        done.pass(&mut estimates, 100, Some(1.0), 80);
         done.enter(&mut estimates, (20, 20), 5.0, 20);
         assert_eq!(estimates.over(0)[0].estimates[2], Estimate { total: 120.0, standard_error: None });
         done.pass(&mut estimates, 100, None, 240);
@@ -338,10 +342,11 @@ mod tests {
         assert_eq!(estimates.counted_gap_share(), 0.25);
     }
 
-    /// Loads that differ from period to period, sampled again and again: the estimates scatter as their errors say.
+    /// Loads that differ from period to period, sampled again and again: the estimates scatter as their errors say, also where
+    /// calls are counted the less often the more there are.
     #[test]
     fn the_error_is_as_large_as_it_says() {
-        for passing_share in [1.0, 0.3] {
+        for shares in [[1.0, 1.0], [0.3, 0.3], [1.0, 0.2]] {
             let mut random = 1_u64;
             let mut next = move || {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -350,15 +355,17 @@ mod tests {
             let (mut inside, mut off, rounds) = (0, 0.0, 400);
             for _ in 0..rounds {
                 let (mut estimates, mut done, mut truth) = (Estimates::default(), Done::default(), 0.0);
-                for _ in 0..100 {
+                for period in 0..200 {
+                    let (passing_share, most) = if period < 100 { (shares[0], 200.0) } else { (shares[1], 2000.0) };
                     // Writes in a gap, of which a part prefaults that differs too; in the window there are a third as many as in
-                    // as much of the gap, or none.
-                    let (writes, part) = ((next() * 2000.0) as u64, next());
+                    // as much of the gap, or none, and another part prefaults.
+                    let (writes, part) = ((next() * most) as u64, next());
                     let weight = (next() < passing_share).then_some(1.0 / passing_share);
                     done.pass(&mut estimates, writes, weight, 80);
                     let measured = if next() < 0.5 { writes / 12 } else { 0 };
-                    done.enter(&mut estimates, (measured, (measured as f64 * part) as u64), 5.0, 20);
-                    truth += writes as f64 * part + (measured as f64 * part).floor();
+                    let measured_part = (measured as f64 * next() + next()) as u64;
+                    done.enter(&mut estimates, (measured, measured_part), 5.0, 20);
+                    truth += writes as f64 * part + measured_part as f64;
                 }
                 let prefaults = estimates.over(0)[0].estimates[2];
                 off += (prefaults.total / truth - 1.0) / f64::from(rounds);

@@ -140,7 +140,7 @@ pub struct PathStats {
     pub prefaults: u64,
     /// Copies called by the path.
     pub copies: u64,
-    /// Calls that began between windows, of which no more is known.
+    /// Calls that began between windows where such calls were counted; no more is known of them.
     pub passed: u64,
 }
 
@@ -205,7 +205,7 @@ impl PathStats {
 
     /// Whether the path ran.
     pub fn is_active(&self) -> bool {
-        self.entered > 0 || self.calls > 0 || self.prefaults > 0 || self.copies > 0
+        self.entered > 0 || self.passed > 0 || self.calls > 0 || self.prefaults > 0 || self.copies > 0
     }
 }
 

@@ -18,12 +18,15 @@ pub fn line(limited: &Limited) -> String {
 
 /// What was measured of all there was.
 fn extent(limited: &Limited) -> String {
-    if limited.windows > 0 {
-        let windows = units::counted(limited.windows, "window", "windows");
+    if is_partial(limited) {
+        let windows = match limited.windows {
+            0 => "at its begin".to_owned(),
+            n => format!("in {}", units::counted(n, "window", "windows")),
+        };
         let share = limited.counted_gap_share;
         let part = if share < 1.0 { format!("{} of ", units::percent(share)) } else { String::new() };
         let open = units::percent(limited.open_share);
-        return format!("and counted {open} of the time, in {windows}, and calls alone in {part}the gaps");
+        return format!("and counted {open} of the time, {windows}, and calls alone in {part}the gaps");
     }
     match limited.timed_one_in {
         None => "with everything counted".to_owned(),
@@ -32,13 +35,16 @@ fn extent(limited: &Limited) -> String {
     }
 }
 
+/// Whether there was time in which not everything was counted.
+fn is_partial(limited: &Limited) -> bool {
+    limited.windows > 0 || limited.passed_ns > 0
+}
+
 /// The line, and if not all of the time was measured, what there was in all.
 pub fn report(limited: &Limited) -> String {
     let mut text = line(limited);
-    if limited.windows > 0 && !limited.estimates.is_empty() {
-        text.push_str(
-            "What is shown above was counted in these windows. In all there were about (± standard error):\n",
-        );
+    if is_partial(limited) && !limited.estimates.is_empty() {
+        text.push_str("What is shown above was counted in that time. In all there were about (± standard error):\n");
         text.extend(limited.estimates.iter().map(estimates));
     }
     if limited.given_up > 0 {

@@ -13,25 +13,24 @@ pub enum WindowState {
     Open,
     /// Those that have begun still are.
     Closing,
-    /// Nothing is.
+    /// None is.
     Shut,
-    /// Nothing is, but the calls of write paths that begin.
-    Passing,
 }
 
 impl Session {
-    /// Changes the state of window number `number`; with each number, what began under another one is forgotten.
+    /// Changes the state of window number `number`; with each number, what began under another one is forgotten. `passing`: calls
+    /// that begin otherwise are counted as such.
     ///
     /// # Errors
     /// If the map cannot be written.
-    pub fn set_window(&mut self, number: u32, state: WindowState) -> Result<()> {
+    pub fn set_window(&mut self, number: u32, state: WindowState, passing: bool) -> Result<()> {
         let state = match state {
             WindowState::Open => window::OPEN,
             WindowState::Closing => window::CLOSING,
             WindowState::Shut => window::SHUT,
-            WindowState::Passing => window::PASSING,
         };
-        let value = number.wrapping_mul(window::STATES + 1) | state;
+        let passing = if passing { window::PASSING } else { 0 };
+        let value = number.wrapping_mul(window::STATES + 1) | state | passing;
         self.word(map::WINDOW)?.set(0, value, 0).context("failed to change the window")
     }
 

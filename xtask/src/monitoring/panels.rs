@@ -336,8 +336,11 @@ const TOOL: Row = Row {
             12,
             "Time that is counted",
             "percentunit",
-            "Only with --max-overhead: of the rest of the time nothing is counted, and all rates here are so much too low.",
-            &[("rate(prefault_counted_seconds_total{%host}[$__rate_interval])", "{{instance}}")],
+            "Only with --max-overhead: all rates here are of what was counted, too low by more than this says; in gaps only calls are counted.",
+            &[
+                ("rate(prefault_counted_seconds_total{%host}[$__rate_interval])", "{{instance}}: everything"),
+                ("rate(prefault_passed_seconds_total{%host}[$__rate_interval])", "{{instance}}: calls alone"),
+            ],
         ),
     ],
 };
