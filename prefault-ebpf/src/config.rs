@@ -63,8 +63,8 @@ pub mod window {
     pub const STATE: u32 = 3;
     /// A bit beside one of these: calls that begin and are not of a window are counted as passing by.
     pub const PASSING: u32 = 4;
-    /// Mask of the low bits.
-    pub const STATES: u32 = 7;
+    /// Mask of all that is below the number.
+    pub const LOW_BITS: u32 = 7;
 }
 
 /// Bits of [`Config::filter`]: what a write has to match, all that are set.

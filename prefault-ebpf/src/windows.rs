@@ -68,7 +68,7 @@ impl Window {
     /// A number that no other window has had for a long time; never 0, which is that of a new context.
     #[inline(always)]
     fn number(self) -> u32 {
-        self.0 | window::STATES
+        self.0 | window::LOW_BITS
     }
 }
 

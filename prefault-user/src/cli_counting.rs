@@ -28,8 +28,8 @@ pub struct CountingArgs {
     /// time only and estimate the totals (not with --sample)
     #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "sample")]
     pub max_overhead: Option<f64>,
-    /// How the kernel is probed: auto (the cheapest way that is exact, and with --max-overhead can come and go), fentry, optimised (kprobes that become jumps), or
-    /// trap (kprobes that stay breakpoints)
+    /// How the kernel is probed: auto (the cheapest way that is exact, and with --max-overhead can come and go), fentry,
+    /// optimised (kprobes that become jumps), or trap (kprobes that stay breakpoints)
     #[arg(long, value_enum, value_name = "HOW", default_value_t, hide_possible_values = true)]
     pub mechanism: Mechanism,
 }

@@ -62,10 +62,9 @@ pub struct Windows {
 
 enum State {
     Open,
-    /// In the gap that has begun, after the window was open for so long.
+    /// In the gap that has begun.
     Closing {
         gap: Gap,
-        open: Duration,
     },
     /// Since when, after what cost, nothing is counted of a window, and whether points are away.
     Shut {
@@ -118,12 +117,9 @@ impl Windows {
     /// # Errors
     /// If maps cannot be read or written, or points not be brought back.
     pub fn advance(&mut self, session: &mut Session) -> Result<()> {
-        match &self.state {
+        match self.state {
             State::Open => self.look(session),
-            State::Closing { gap, open } => {
-                let (gap, open) = (*gap, *open);
-                self.close(session, gap, open)
-            }
+            State::Closing { gap } => self.close(session, gap),
             State::Shut { .. } => self.open(session),
         }
     }
@@ -137,14 +133,14 @@ impl Windows {
         if matches!(self.state, State::Open) {
             self.begin_closing(session)?;
         }
-        while let State::Closing { gap, open } = self.state {
+        while let State::Closing { gap } = self.state {
             std::thread::sleep(CLOSING_INTERVAL);
-            self.close(session, gap, open)?;
+            self.close(session, gap)?;
         }
-        match self.state {
-            State::Shut { gap, .. } => self.end_gap(session, gap),
-            _ => Ok(()),
+        if let State::Shut { gap, .. } = self.state {
+            self.end_gap(session, gap)?;
         }
+        Ok(())
     }
 
     /// What came of the limit so far.
@@ -155,7 +151,7 @@ impl Windows {
         let until = self.ended.unwrap_or_else(Instant::now);
         let (open, gap) = match self.state {
             State::Open => (self.opened.elapsed(), Duration::ZERO),
-            State::Closing { open, .. } => (open, Duration::ZERO),
+            State::Closing { gap } => (gap.begun - self.opened, Duration::ZERO),
             // The last one has been taken in.
             State::Shut { .. } if self.ended.is_some() => (Duration::ZERO, Duration::ZERO),
             State::Shut { gap, .. } => (Duration::ZERO, gap.begun.elapsed()),
@@ -191,7 +187,7 @@ impl Windows {
         if self.part.is_whole() {
             let now = session.snapshot(0)?;
             let open = self.opened.elapsed();
-            let step = self.set_pace(session, &now, open)?;
+            let step = self.set_pace(session, &now)?;
             if step.open_share >= 1.0 {
                 self.estimates.add(&self.at_begin, &now, 1.0, open.as_nanos() as u64);
                 self.at_begin = now;
@@ -209,13 +205,13 @@ impl Windows {
             gap.weight = None;
         }
         session.set_window(self.number, WindowState::Closing, gap.is_counted())?;
-        self.state = State::Closing { gap, open: gap.begun - self.opened };
+        self.state = State::Closing { gap };
         self.due = gap.begun + CLOSING_INTERVAL;
         Ok(())
     }
 
     /// Shuts the window if everything that began in it has ended, or will not.
-    fn close(&mut self, session: &mut Session, gap: Gap, open: Duration) -> Result<()> {
+    fn close(&mut self, session: &mut Session, gap: Gap) -> Result<()> {
         let not_returned = not_returned(&session.snapshot(0)?);
         if not_returned > self.given_up && gap.begun.elapsed() < LONGEST_CLOSING {
             self.due = Instant::now() + CLOSING_INTERVAL;
@@ -224,8 +220,9 @@ impl Windows {
         session.set_window(self.number, WindowState::Shut, gap.is_counted())?;
         let at_end = session.snapshot(0)?;
         self.given_up = self.given_up.max(self::not_returned(&at_end));
+        let open = gap.begun - self.opened;
         let cost = self.open_cost_ns(&at_end) / open.as_nanos() as f64;
-        let step = self.set_pace(session, &at_end, open)?;
+        let step = self.set_pace(session, &at_end)?;
         self.estimates.add(&self.at_begin, &at_end, self.part.weight, open.as_nanos() as u64);
         // A part that was open throughout ends with its window.
         let begin = if self.part.is_whole() { gap.begun } else { self.part_end.max(Instant::now()) };
@@ -280,8 +277,8 @@ impl Windows {
         Ok(())
     }
 
-    /// Sets the pace after `open`, at the end of which `now` was counted.
-    fn set_pace(&mut self, session: &mut Session, now: &Snapshot, open: Duration) -> Result<Step> {
+    /// Sets the pace after a window, at the end of which `now` was counted.
+    fn set_pace(&mut self, session: &mut Session, now: &Snapshot) -> Result<Step> {
         let before = self.pace.step();
         let cost = now.own_cost.unwrap_or_default();
         let (cost_before, since) = std::mem::replace(&mut self.paced, (cost, Instant::now()));
@@ -293,7 +290,7 @@ impl Windows {
         let step = self.pace.advance(&Spent {
             duration_ns: since.elapsed().as_nanos() as u64,
             // What began in the window is measured to its end.
-            open_ns: self.opened.elapsed().max(open).as_nanos() as u64,
+            open_ns: self.opened.elapsed().as_nanos() as u64,
             cost_ns: self.cost_ns(cost - cost_before),
             open_cost_ns: self.open_cost_ns(now),
             passing_ns: passing.as_nanos() as u64,

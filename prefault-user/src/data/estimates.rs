@@ -97,8 +97,7 @@ pub struct Estimates {
     windows: u64,
     /// Time in which writes that began were counted.
     open_ns: u64,
-    /// Gaps in which calls were counted, and of these the ones that need not have been.
-    gaps: u64,
+    /// Gaps in which calls were counted and need not have been.
     drawn_gaps: u64,
     /// Time of gaps in which calls were counted, and the same without any calls.
     counted_gap_ns: f64,
@@ -146,7 +145,6 @@ impl Estimates {
             }
         }
         if let Some(weight) = weight {
-            self.gaps += 1;
             self.drawn_gaps += u64::from(weight > 1.0);
             self.counted_gap_ns += gap_ns;
             self.gap_time.add(gap_ns, 0.0, weight);
@@ -200,7 +198,7 @@ impl Estimates {
         if self.gap_ns + last_gap_ns == 0.0 {
             return Estimate { total: counted, standard_error: Some(0.0) };
         }
-        if self.gaps == 0 {
+        if self.counted_gap_ns == 0.0 {
             // Nothing is known of gaps yet but how long this one is.
             let scale = 1.0 + last_gap_ns / (self.open_ns as f64).max(1.0);
             return Estimate { total: counted * scale, standard_error: None };
@@ -221,7 +219,7 @@ impl Estimates {
         let uncounted_ns = self.gap_ns - self.counted_gap_ns;
         let passed = sums.passed as f64;
         // The last gap is taken to be as those before.
-        let of_all = passed / self.counted_gap_ns.max(1.0);
+        let of_all = passed / self.counted_gap_ns;
         let unseen = sums.per_time.value().unwrap_or(of_all) * uncounted_ns;
         let variance =
             if uncounted_ns == 0.0 { Some(0.0) } else { sums.per_time.variance_of(uncounted_ns, self.drawn_gaps) };

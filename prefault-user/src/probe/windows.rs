@@ -30,7 +30,7 @@ impl Session {
             WindowState::Shut => window::SHUT,
         };
         let passing = if passing { window::PASSING } else { 0 };
-        let value = number.wrapping_mul(window::STATES + 1) | state | passing;
+        let value = number.wrapping_mul(window::LOW_BITS + 1) | state | passing;
         self.word(map::WINDOW)?.set(0, value, 0).context("failed to change the window")
     }
 
