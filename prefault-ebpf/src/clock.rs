@@ -18,7 +18,7 @@ pub fn choose() -> u32 {
         timing::NONE => false,
         timing::ALL => true,
         // SAFETY: the helper has no preconditions.
-        _ => TIMED_BELOW.get(0).is_some_and(|&below| unsafe { bpf_get_prandom_u32() } < below),
+        _ => TIMED_BELOW.get(0).is_some_and(|&below| u64::from(unsafe { bpf_get_prandom_u32() }) < below),
     };
     if is_timed { frame_flag::TIMED } else { 0 }
 }

@@ -39,6 +39,8 @@ pub struct Config {
     /// 1 if operations may have one point, behind the call: the faults of a prefault are then those since the task entered the
     /// path, or since its last operation there.
     pub single_points: u32,
+    /// How many processors there can be: each has parts of its own in the maps.
+    pub n_processors: u32,
 }
 
 /// Values of [`Config::timing`]: which writes are timed, with their prefaults and copies. All are counted.
@@ -147,5 +149,5 @@ pub const CAST_PLACEHOLDER: u32 = 0x7072_6566;
 
 const _: () = {
     assert!(size_of::<Offsets>() == 21 * 4);
-    assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 14 * 4);
+    assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 15 * 4);
 };

@@ -4,6 +4,10 @@
 //! how userspace interprets the numbers is in prefault-user's `data` folder.
 //!
 //! All times are nanoseconds of CLOCK_MONOTONIC, all sizes bytes. Every counter is cumulative, per CPU, and only grows.
+//!
+//! Counters are in plain arrays with an element for each CPU, which userspace maps into its memory. Reading per-CPU arrays takes
+//! system calls, in which the kernel skips kprobe programs on the CPU of the reader (`bpf_disable_instrumentation`,
+//! include/linux/bpf.h): where it preempts, for as long as another task has that CPU.
 
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -119,7 +123,7 @@ pub struct CopyLedger {
     pub latency: Latency,
 }
 
-/// Everything counted for one filesystem on one CPU.
+/// What operations did for one filesystem on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Ledger {
@@ -151,6 +155,21 @@ pub struct PathLedger {
     pub passed: u64,
 }
 
+/// Everything counted for one filesystem on one CPU, by operation and by write path. Cache lines are not shared with other CPUs.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug)]
+pub struct SlotLedger {
+    /// By operation.
+    pub operations: Ledger,
+    /// By number of the write path.
+    pub paths: [PathLedger; MAX_PATHS as usize],
+}
+
+/// The loss counters of one CPU, indexed by [`Loss`].
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug)]
+pub struct Losses(pub [u64; N_LOSSES]);
+
 /// What identifies a filesystem.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,11 +183,11 @@ pub struct SlotKey {
     pub reserved: u32,
 }
 
-/// Description of a filesystem that has a slot.
+/// Description of the filesystem in a slot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SlotInfo {
-    /// What identifies it.
+    /// What identifies it. Its `fs_type` is written last, and is 0 while the slot is free.
     pub key: SlotKey,
     /// `file_system_type.name`, NUL-terminated.
     pub fstype: [u8; 32],
@@ -305,6 +324,7 @@ const _: () = {
     assert!(size_of::<CopyLedger>() == 7 * 8 + size_of::<Latency>());
     assert!(size_of::<Ledger>() == 20 * 8 + 3 * size_of::<Latency>());
     assert!(size_of::<PathLedger>() == 56);
+    assert!(size_of::<SlotLedger>() == 5056 && size_of::<Losses>() == 128);
     assert!(size_of::<FloorSamples>() == 8 + 8 * FLOOR_SAMPLES);
     assert!(size_of::<SlotKey>() == 16);
     assert!(size_of::<SlotInfo>() == 80);

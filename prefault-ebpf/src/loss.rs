@@ -4,12 +4,12 @@ use core::arch::asm;
 
 use prefault_ebpf::Loss;
 
-use crate::maps::LOSSES;
+use crate::maps::losses;
 
 /// Counts `n` losses of one kind.
 #[inline(always)]
 pub fn lose(loss: Loss, n: u64) {
-    if let Some(losses) = LOSSES.get_ptr_mut(0) {
+    if let Some(losses) = losses() {
         // SAFETY: the index is below N_LOSSES by type.
         add_preemptible(unsafe { losses.cast::<u64>().add(loss as usize) }, n);
     }

@@ -1,12 +1,16 @@
-//! All maps and globals of the programs, sized from the constants of the ABI.
+//! All maps and globals of the programs, and where in them each processor counts.
+//!
+//! What userspace reads or changes while the programs run is mapped into its memory; see the ABI for why.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    helpers::generated::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, CgroupArray, HashMap, PerCpuArray, Queue, RingBuf},
+    maps::{Array, CgroupArray, HashMap, Queue, RingBuf},
 };
 use prefault_ebpf::{
-    Config, DEFAULT_SLOTS, EVENT_RING_BYTES, FloorSamples, Ledger, MAX_FILTER_ENTRIES, MAX_FILTERED, MAX_PATHS,
-    MAX_PROCESSES, MODULE_RING_BYTES, N_LOSSES, PathLedger, SlotInfo, SlotKey, TEXT_CHUNK_BYTES,
+    Config, DEFAULT_SLOTS, EVENT_RING_BYTES, FloorSamples, Losses, MAX_FILTER_ENTRIES, MAX_FILTERED, MAX_PATHS,
+    MAX_PROCESSES, MODULE_RING_BYTES, PathLedger, SlotInfo, SlotKey, SlotLedger, TEXT_CHUNK_BYTES, masked,
 };
 
 /// Facts of the running kernel and options, set by userspace before loading.
@@ -53,6 +57,7 @@ pub static CONFIG: Config = Config {
     windows: 0,
     floor_process: 0,
     single_points: 0,
+    n_processors: 1,
 };
 
 /// Reads one member of [`CONFIG`].
@@ -70,20 +75,47 @@ pub fn read_config(member: *const u32) -> u32 {
     unsafe { core::ptr::read_volatile(member) }
 }
 
+/// As many as there are slots, and one, times as many as there are processors; userspace knows how many.
 #[map]
-pub static LEDGERS: PerCpuArray<Ledger> = PerCpuArray::with_max_entries(DEFAULT_SLOTS + 1, 0);
+static LEDGERS: Array<SlotLedger> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
+/// As many as there are processors.
 #[map]
-pub static PATH_LEDGERS: PerCpuArray<PathLedger> = PerCpuArray::with_max_entries((DEFAULT_SLOTS + 1) * MAX_PATHS, 0);
+static LOSSES: Array<Losses> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-#[map]
-pub static LOSSES: PerCpuArray<[u64; N_LOSSES]> = PerCpuArray::with_max_entries(1, 0);
+/// What is counted for the filesystem in `slot` on this processor.
+#[inline(always)]
+pub fn ledger_of(slot: u32) -> Option<*mut SlotLedger> {
+    LEDGERS.get_ptr_mut(slot * config!(n_processors) + processor())
+}
+
+/// The part of `ledger`, a live map value, for the write path of this number.
+#[inline(always)]
+pub fn path_of(ledger: *mut SlotLedger, path: u32) -> *mut PathLedger {
+    const { assert!(MAX_PATHS.is_power_of_two()) };
+    let path = masked::<{ MAX_PATHS as usize - 1 }>(path as usize);
+    // SAFETY: the plan has no more paths than there are parts.
+    unsafe { (&raw mut (*ledger).paths).cast::<PathLedger>().add(path) }
+}
+
+/// The loss counters of this processor.
+#[inline(always)]
+pub fn losses() -> Option<*mut Losses> {
+    LOSSES.get_ptr_mut(processor())
+}
+
+/// The number of this processor.
+#[inline(always)]
+pub fn processor() -> u32 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_smp_processor_id() }
+}
 
 #[map]
 pub static SLOTS: HashMap<SlotKey, u32> = HashMap::with_max_entries(DEFAULT_SLOTS + MAX_FILTERED, 0);
 
 #[map]
-pub static SLOT_INFO: HashMap<u32, SlotInfo> = HashMap::with_max_entries(DEFAULT_SLOTS, 0);
+pub static SLOT_INFO: Array<SlotInfo> = Array::with_max_entries(DEFAULT_SLOTS + 1, BPF_F_MMAPABLE);
 
 #[map]
 pub static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(DEFAULT_SLOTS, 0);
@@ -113,10 +145,10 @@ pub static CGROUPS: CgroupArray = CgroupArray::with_max_entries(1, 0);
 pub static FSTYPES: HashMap<[u8; 32], u8> = HashMap::with_max_entries(MAX_FILTER_ENTRIES, 0);
 
 #[map]
-pub static TIMED_BELOW: Array<u32> = Array::with_max_entries(1, 0);
+pub static TIMED_BELOW: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
-pub static WINDOW: Array<u32> = Array::with_max_entries(1, 0);
+pub static WINDOW: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
 pub static DEVICES: HashMap<u32, u8> = HashMap::with_max_entries(MAX_FILTER_ENTRIES, 0);

@@ -2,15 +2,13 @@
 
 /// Names of the maps, each the identifier of its static in `maps.rs`.
 pub mod map {
-    /// Per CPU and slot: [`crate::Ledger`].
+    /// For each slot and CPU, at `slot * n_processors + processor`: [`crate::SlotLedger`].
     pub const LEDGERS: &str = "LEDGERS";
-    /// Per CPU, slot and path, at `slot * MAX_PATHS + path`: [`crate::PathLedger`].
-    pub const PATH_LEDGERS: &str = "PATH_LEDGERS";
-    /// Per CPU, one element: `[u64; N_LOSSES]`, indexed by [`crate::Loss`].
+    /// For each CPU: [`crate::Losses`].
     pub const LOSSES: &str = "LOSSES";
     /// [`crate::SlotKey`] to its slot number, `u32`.
     pub const SLOTS: &str = "SLOTS";
-    /// Slot number to [`crate::SlotInfo`], of slots that were claimed.
+    /// For each slot: [`crate::SlotInfo`].
     pub const SLOT_INFO: &str = "SLOT_INFO";
     /// Numbers of slots that are free, `u32`, filled by userspace; a slot is claimed by taking it from here.
     pub const FREE_SLOTS: &str = "FREE_SLOTS";
@@ -28,9 +26,9 @@ pub mod map {
     pub const FSTYPES: &str = "FSTYPES";
     /// Devices to measure, as the kernel's `dev_t`, a set.
     pub const DEVICES: &str = "DEVICES";
-    /// One element, `u32`: see [`crate::timing::SAMPLED`].
+    /// One element, `u64`: see [`crate::timing::SAMPLED`].
     pub const TIMED_BELOW: &str = "TIMED_BELOW";
-    /// One element, `u32`: see [`crate::window`].
+    /// One element, `u64`: see [`crate::window`].
     pub const WINDOW: &str = "WINDOW";
     /// Two elements, [`crate::FloorSamples`]: of points that are jumps, and of such that are traps.
     pub const FLOOR: &str = "FLOOR";

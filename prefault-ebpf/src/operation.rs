@@ -9,7 +9,7 @@ use crate::{
     events,
     filters::measures_task,
     loss::{add, lose},
-    maps::{LEDGERS, config},
+    maps::{config, ledger_of},
     memory::{Cast, Memory, Untyped, cast, faults_of},
     tasks::{CONTEXTS, current_task},
     windows::{self, Window},
@@ -61,11 +61,11 @@ fn finish_prefault(task: *mut task_struct, context: &mut TaskContext, frame: &mu
         frame.flags |= frame_flag::BUFFERED;
     }
     let unfaulted = unfaulted_bytes(context, result);
-    if let Some(ledger) = LEDGERS.get_ptr_mut(frame.slot) {
+    if let Some(ledger) = ledger_of(frame.slot) {
         let (min_flt, maj_flt) = faults_of(task);
         let faults = (min_flt.wrapping_sub(context.min_flt), maj_flt.wrapping_sub(context.maj_flt));
         // SAFETY: the ledger is a live map value.
-        count_prefault(unsafe { &raw mut (*ledger).prefault }, context, frame, unfaulted, faults, now);
+        count_prefault(unsafe { &raw mut (*ledger).operations.prefault }, context, frame, unfaulted, faults, now);
     }
     if unfaulted > 0 {
         events::send(EventKind::FailedPrefault, context, frame, context.asked - unfaulted);
@@ -121,9 +121,9 @@ fn finish_copy(context: &mut TaskContext, frame: &mut Frame, copied: u64, now: u
             frame.flags |= frame_flag::EAGER;
         }
     }
-    if let Some(ledger) = LEDGERS.get_ptr_mut(frame.slot) {
+    if let Some(ledger) = ledger_of(frame.slot) {
         // SAFETY: the ledger is a live map value.
-        count_copy(unsafe { &raw mut (*ledger).copy }, context, frame, copied, now);
+        count_copy(unsafe { &raw mut (*ledger).operations.copy }, context, frame, copied, now);
     }
     frame.copied += copied;
     if copied < context.asked && frame.flags & frame_flag::FROM_KERNEL == 0 {

@@ -22,11 +22,11 @@ use crate::{
 /// One in so many writes to a filesystem that had no slot looks for one again.
 const LOOKED_UP_AGAIN: u32 = 64;
 
-/// The slot of the filesystem that `target` is on, claimed if it has none yet; [`OTHER_SLOT`] if all are taken,
-/// [`FILTERED_SLOT`] if it is not measured.
+/// The slot of the filesystem that `target` is on, claimed if it has none yet; [`OTHER_SLOT`] if all are taken or it cannot be
+/// read, [`FILTERED_SLOT`] if it is not measured.
 #[inline(always)]
-pub fn slot_of<M: Memory, C: EbpfContext>(context: &C, target: &Target, last: &mut LastSlot) -> u32 {
-    let Some(key) = key_of::<M>(target) else {
+pub fn slot_of<M: Memory, C: EbpfContext>(context: &C, target: Option<&Target>, last: &mut LastSlot) -> u32 {
+    let Some((target, key)) = target.and_then(|target| Some((target, key_of::<M>(target)?))) else {
         lose(Loss::NoFilesystem, 1);
         return OTHER_SLOT;
     };
@@ -82,15 +82,29 @@ fn claim<C: EbpfContext>(context: &C, target: &Target, key: &SlotKey) -> u32 {
         return FILTERED_SLOT;
     }
     let Ok(Some(slot)) = FREE_SLOTS.pop() else { return lookup(key).unwrap_or(OTHER_SLOT) };
-    if SLOT_INFO.insert(slot, &info, 0).is_ok() {
-        if SLOTS.insert(key, slot, u64::from(BPF_NOEXIST)).is_ok() {
-            info!(context, "slot {} is device {}:{}", slot, key.dev >> 20, key.dev & 0xf_ffff);
-            return slot;
-        }
-        let _unused = SLOT_INFO.remove(slot);
+    describe_slot(slot, &info);
+    if SLOTS.insert(key, slot, u64::from(BPF_NOEXIST)).is_ok() {
+        info!(context, "slot {} is device {}:{}", slot, key.dev >> 20, key.dev & 0xf_ffff);
+        return slot;
     }
+    describe_slot(slot, &SlotInfo::default());
     let _unused = FREE_SLOTS.push(slot, 0);
     lookup(key).unwrap_or(OTHER_SLOT)
+}
+
+/// Says what is in a slot, to whoever reads it at any time: its type comes last. Volatile: in this order.
+#[inline(always)]
+fn describe_slot(slot: u32, info: &SlotInfo) {
+    let Some(place) = SLOT_INFO.get_ptr_mut(slot) else { return };
+    // SAFETY: the place is a live map value, and the slot is taken.
+    unsafe {
+        let fs_type = &raw mut (*place).key.fs_type;
+        fs_type.write_volatile(0);
+        (&raw mut (*place).key.dev).write_volatile(info.key.dev);
+        (&raw mut (*place).fstype).write_volatile(info.fstype);
+        (&raw mut (*place).id).write_volatile(info.id);
+        fs_type.write_volatile(info.key.fs_type);
+    }
 }
 
 #[inline(always)]

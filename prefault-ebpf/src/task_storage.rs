@@ -12,16 +12,14 @@ use aya_ebpf::{
     bindings::{
         BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE, task_struct,
     },
-    helpers::generated::{
-        bpf_get_attach_cookie, bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_task_storage_get,
-    },
+    helpers::generated::{bpf_get_attach_cookie, bpf_get_current_task_btf, bpf_task_storage_get},
     macros::{btf_map, map},
     maps::Array,
 };
 
 use crate::{
     context::TaskContext,
-    maps::config,
+    maps::{config, processor},
     memory::{Memory as _, TaskMemory},
     windows,
 };
@@ -225,12 +223,6 @@ unsafe fn exchange(place: *mut Place, old: u64, new: u64) -> u64 {
              inlateout("r0") old => was);
     }
     was
-}
-
-#[inline(always)]
-fn processor() -> u32 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_get_smp_processor_id() }
 }
 
 #[btf_map]

@@ -2,15 +2,14 @@
 //! closes lets those end that began in it. While none is open, calls of write paths are at most counted as passing by.
 
 use aya_ebpf::EbpfContext;
-use prefault_ebpf::{FILTERED_SLOT, Loss, OTHER_SLOT, window};
+use prefault_ebpf::{FILTERED_SLOT, window};
 
 use crate::{
     context::{LastSlot, TaskContext},
-    loss::{add_preemptible, lose},
-    maps::{WINDOW, config},
+    loss::add_preemptible,
+    maps::{WINDOW, config, ledger_of, path_of},
     memory::{Arguments, Memory, target_of},
     slots::slot_of,
-    write::path_ledger,
 };
 
 /// What userspace last said.
@@ -23,7 +22,7 @@ pub fn now() -> Window {
     if config!(windows) == 0 {
         return Window(window::OPEN);
     }
-    Window(WINDOW.get(0).copied().unwrap_or(window::SHUT))
+    Window(WINDOW.get(0).map_or(window::SHUT, |&word| word as u32))
 }
 
 impl Window {
@@ -79,18 +78,13 @@ pub fn pass_by<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, cookie:
     if !is_counted {
         return;
     }
-    let slot = match target_of::<M>(arguments, cookie) {
-        Some(target) => slot_of::<M, C>(ctx, &target, &mut LastSlot { fs_type: 0, dev: 0, slot: 0 }),
-        None => {
-            lose(Loss::NoFilesystem, 1);
-            OTHER_SLOT
-        }
-    };
+    let target = target_of::<M>(arguments, cookie);
+    let slot = slot_of::<M, C>(ctx, target.as_ref(), &mut LastSlot { fs_type: 0, dev: 0, slot: 0 });
     if slot == FILTERED_SLOT {
         return;
     }
-    if let Some(ledger) = path_ledger(slot, cookie as u32) {
+    if let Some(ledger) = ledger_of(slot) {
         // SAFETY: the ledger is a live map value.
-        add_preemptible(unsafe { &raw mut (*ledger).passed }, 1);
+        add_preemptible(unsafe { &raw mut (*path_of(ledger, cookie as u32)).passed }, 1);
     }
 }

@@ -2,8 +2,7 @@
 
 use aya_ebpf::EbpfContext;
 use prefault_ebpf::{
-    COOKIE_COPIES, COOKIE_FILE, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss, MAX_PATHS, OTHER_SLOT, PathLedger,
-    WriteLedger, bucket_of,
+    COOKIE_COPIES, COOKIE_FILE, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss, PathLedger, WriteLedger, bucket_of,
 };
 
 use crate::{
@@ -11,7 +10,7 @@ use crate::{
     context::{Frame, MAX_DEPTH, TaskContext, frame_at, frame_flag},
     filters::measures_task,
     loss::{add_preemptible, lose},
-    maps::{LEDGERS, PATH_LEDGERS, config},
+    maps::{config, ledger_of, path_of},
     memory::{Arguments, Memory, is_direct, target_of},
     messages::warn,
     operation::{lose_pending, remember_faults},
@@ -60,16 +59,10 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
     if cookie & COOKIE_COPIES != 0 {
         flags |= frame_flag::COPIES;
     }
-    let (mut inode, mut slot, mut position) = (0, OTHER_SLOT, 0);
-    match target_of::<M>(arguments, cookie) {
-        Some(target) => {
-            inode = target.inode as u64;
-            // SAFETY: the context belongs to this task, and the frame does not overlap the member.
-            slot = slot_of::<M, C>(ctx, &target, unsafe { &mut (*context).last });
-            position = target.position;
-        }
-        None => lose(Loss::NoFilesystem, 1),
-    }
+    let target = target_of::<M>(arguments, cookie);
+    // SAFETY: the context belongs to this task, and the frame does not overlap the member.
+    let slot = slot_of::<M, C>(ctx, target.as_ref(), unsafe { &mut (*context).last });
+    let (inode, position) = target.map_or((0, 0), |target| (target.inode as u64, target.position));
     flags |= clock::choose();
     if depth > 0 {
         let outer = frame_at(context, depth - 1);
@@ -85,9 +78,9 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
     }
     if slot == FILTERED_SLOT {
         flags = frame_flag::FILTERED;
-    } else if let Some(ledger) = path_ledger(slot, cookie as u32) {
+    } else if let Some(ledger) = ledger_of(slot) {
         // SAFETY: the ledger is a live map value.
-        add_preemptible(unsafe { &raw mut (*ledger).entered }, 1);
+        add_preemptible(unsafe { &raw mut (*path_of(ledger, cookie as u32)).entered }, 1);
     }
     // SAFETY: the frame is in this task's context.
     unsafe {
@@ -225,7 +218,8 @@ fn count(context: *mut TaskContext, frame: &mut Frame, result: i64, early: u64) 
     if frame.flags & frame_flag::FILTERED != 0 {
         return;
     }
-    count_path(frame);
+    let Some(ledger) = ledger_of(frame.slot) else { return };
+    count_path(path_of(ledger, frame.path), frame);
     let mut taken = if frame.flags & frame_flag::COPIES == 0 {
         frame.inner_bytes
     } else if result == QUEUED {
@@ -248,11 +242,9 @@ fn count(context: *mut TaskContext, frame: &mut Frame, result: i64, early: u64) 
     if taken > frame.copied {
         lose(Loss::UncopiedBytes, taken - frame.copied);
     }
-    if let Some(ledger) = LEDGERS.get_ptr_mut(frame.slot) {
-        // SAFETY: the ledger is a live map value.
-        let write = unsafe { &raw mut (*ledger).write };
-        count_write(write, frame, taken, result < 0 && result != QUEUED, now);
-    }
+    // SAFETY: the ledger is a live map value.
+    let write = unsafe { &raw mut (*ledger).operations.write };
+    count_write(write, frame, taken, result < 0 && result != QUEUED, now);
 }
 
 /// Pops the frame of the path in `cookie` and those above it, whose returns were not seen. If the path's entry was not seen,
@@ -336,18 +328,8 @@ fn merge(outer: &mut Frame, inner: &Frame, taken: u64) {
     outer.flags |= inner.flags & (frame_flag::BUFFERED | frame_flag::SOURCE_KNOWN | frame_flag::FROM_KERNEL);
 }
 
-/// What the write path of this number did for a filesystem.
 #[inline(always)]
-pub fn path_ledger(slot: u32, path: u32) -> Option<*mut PathLedger> {
-    if path >= MAX_PATHS {
-        return None;
-    }
-    PATH_LEDGERS.get_ptr_mut(slot * MAX_PATHS + path)
-}
-
-#[inline(always)]
-fn count_path(frame: &Frame) {
-    let Some(ledger) = path_ledger(frame.slot, frame.path) else { return };
+fn count_path(ledger: *mut PathLedger, frame: &Frame) {
     // SAFETY: the ledger is a live map value.
     unsafe {
         add_preemptible(&raw mut (*ledger).calls, 1);

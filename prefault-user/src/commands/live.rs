@@ -111,8 +111,7 @@ impl Live {
         let logger = if options.verbose { session.logger()? } else { None };
         let windows = options
             .limit_percent
-            .map(|percent| Windows::begin(limit(percent), options.timing != Timing::None, &session))
-            .transpose()?;
+            .map(|percent| Windows::begin(limit(percent), options.timing != Timing::None, &session));
         let mut live = Self {
             windows,
             kernel,
@@ -186,10 +185,7 @@ impl Live {
     }
 
     /// Reads all counters.
-    ///
-    /// # Errors
-    /// If a map cannot be read.
-    pub fn snapshot(&self) -> Result<Snapshot> {
+    pub fn snapshot(&self) -> Snapshot {
         self.session.snapshot(self.events_unread)
     }
 
@@ -199,25 +195,24 @@ impl Live {
     }
 
     /// Ends counting, if there is a limit, so that what was counted is whole.
-    ///
-    /// # Errors
-    /// If maps cannot be read or written.
-    pub fn finish(&mut self) -> Result<()> {
-        self.windows.as_mut().map_or(Ok(()), |windows| windows.finish(&mut self.session))
+    pub fn finish(&mut self) {
+        if let Some(windows) = &mut self.windows {
+            windows.finish(&mut self.session);
+        }
     }
 
     /// Waits until something is due and does it; the result are the events that were taken. What is begun is never left
     /// half done: the future may be dropped at any time.
     ///
     /// # Errors
-    /// If modules cannot be followed or events not taken.
+    /// If modules cannot be followed, or points not be brought back.
     pub async fn tend(&mut self) -> Result<Vec<EventRecord>> {
         tokio::select! {
             ready = self.ring.readable_mut() => {
                 ready.context("failed to wait for events")?.clear_ready();
-                self.take_events()
+                Ok(self.take_events())
             }
-            () = std::future::ready(()), if self.more_events => self.take_events(),
+            () = std::future::ready(()), if self.more_events => Ok(self.take_events()),
             _ = self.log_ticker.tick(), if self.logger.is_some() => {
                 self.pass_on_messages();
                 Ok(Vec::new())
@@ -231,7 +226,7 @@ impl Live {
                 }
                 Ok(Vec::new())
             }
-            () = tick(&mut self.event_ticker) => self.take_events(),
+            () = tick(&mut self.event_ticker) => Ok(self.take_events()),
             announced = announced(&mut self.announcements) => {
                 announced.context("failed to wait for modules")?;
                 let changes = self.modules.look();
@@ -287,10 +282,7 @@ impl Live {
     }
 
     /// Takes events out of the ring, at most as many as it can hold, so that a flood does not keep the rest waiting.
-    ///
-    /// # Errors
-    /// If the filesystem of an event cannot be looked up.
-    pub fn take_events(&mut self) -> Result<Vec<EventRecord>> {
+    pub fn take_events(&mut self) -> Vec<EventRecord> {
         let mut events = Vec::new();
         self.more_events = false;
         while let Some(raw) = next_event(self.ring.get_mut()) {
@@ -298,7 +290,7 @@ impl Live {
                 self.events_unread += 1;
                 continue;
             };
-            let filesystem = self.filesystem(raw.slot)?;
+            let filesystem = self.filesystem(raw.slot);
             let Some(record) = EventRecord::new(&raw, filesystem.as_ref(), &self.path_names) else {
                 self.events_unread += 1;
                 continue;
@@ -309,18 +301,18 @@ impl Live {
                 break;
             }
         }
-        Ok(events)
+        events
     }
 
     /// What a slot stands for; slots are looked up once.
-    fn filesystem(&mut self, slot: u32) -> Result<Option<Filesystem>> {
+    fn filesystem(&mut self, slot: u32) -> Option<Filesystem> {
         let known = |filesystems: &[(u32, Filesystem)]| {
             filesystems.iter().find(|(known, _)| *known == slot).map(|(_, filesystem)| filesystem.clone())
         };
         if known(&self.filesystems).is_none() {
-            self.filesystems = self.session.counters().filesystems()?;
+            self.filesystems = self.session.counters().filesystems();
         }
-        Ok(known(&self.filesystems))
+        known(&self.filesystems)
     }
 
     /// Passes on what the programs say.

@@ -131,7 +131,7 @@ struct Measurement {
 
 impl Measurement {
     fn begin(live: Live, args: &MeasureArgs) -> Result<Self> {
-        let first = live.snapshot()?;
+        let first = live.snapshot();
         let wants_tables = args.interval.is_some() || (args.command.is_empty() && !args.json);
         let period = wants_tables.then(|| args.interval.unwrap_or(DEFAULT_INTERVAL));
         Ok(Self {
@@ -199,9 +199,9 @@ impl Measurement {
 
     /// Shows what was counted since the interval before ended.
     fn end_interval(&mut self, output: &mut Output) -> Result<()> {
-        let events = self.live.take_events()?;
+        let events = self.live.take_events();
         self.pass_on_events(events, output)?;
-        let now = self.live.snapshot()?;
+        let now = self.live.snapshot();
         let interval = Interval::between(&self.previous, &now, self.live.path_names())?;
         self.previous = now;
         let text = if self.as_json { json::line(&self.report(interval))? } else { self.table(&interval) };
@@ -239,9 +239,9 @@ impl Measurement {
 
     /// Shows all that was counted; of documents the last one, which is of what was counted since the one before.
     fn finish(&mut self, output: &mut Output) -> Result<()> {
-        self.live.finish()?;
-        let events = self.live.take_events()?;
-        let last = self.live.snapshot()?;
+        self.live.finish();
+        let events = self.live.take_events();
+        let last = self.live.snapshot();
         self.pass_on_events(events, output)?;
         self.live.pass_on_messages();
         let since = if self.as_json { &self.previous } else { &self.first };

@@ -76,15 +76,12 @@ enum State {
 
 impl Windows {
     /// Begins with everything measured; `is_timed`: writes are timed too.
-    ///
-    /// # Errors
-    /// If maps cannot be read.
-    pub fn begin(limit: Limit, is_timed: bool, session: &Session) -> Result<Self> {
-        let at_begin = session.snapshot(0)?;
+    pub fn begin(limit: Limit, is_timed: bool, session: &Session) -> Self {
+        let at_begin = session.snapshot(0);
         let now = Instant::now();
         let floor = session.floor().unwrap_or_default();
         let at_start = at_begin.own_cost.unwrap_or_default();
-        Ok(Self {
+        Self {
             limit,
             is_timed,
             per_run_ns: floor.jump_ns.or(floor.trap_ns).unwrap_or(0),
@@ -104,7 +101,7 @@ impl Windows {
             given_up: 0,
             begun: now,
             ended: None,
-        })
+        }
     }
 
     /// When there is something to do.
@@ -115,32 +112,29 @@ impl Windows {
     /// Does what is due.
     ///
     /// # Errors
-    /// If maps cannot be read or written, or points not be brought back.
+    /// If points cannot be brought back.
     pub fn advance(&mut self, session: &mut Session) -> Result<()> {
         match self.state {
             State::Open => self.look(session),
             State::Closing { gap } => self.close(session, gap),
-            State::Shut { .. } => self.open(session),
+            State::Shut { .. } => self.open(session)?,
         }
+        Ok(())
     }
 
     /// Ends the window that is open, if one is, so that what was counted is complete.
-    ///
-    /// # Errors
-    /// As [`Windows::advance`].
-    pub fn finish(&mut self, session: &mut Session) -> Result<()> {
+    pub fn finish(&mut self, session: &mut Session) {
         self.ended = Some(Instant::now());
         if matches!(self.state, State::Open) {
-            self.begin_closing(session)?;
+            self.begin_closing(session);
         }
         while let State::Closing { gap } = self.state {
             std::thread::sleep(CLOSING_INTERVAL);
-            self.close(session, gap)?;
+            self.close(session, gap);
         }
         if let State::Shut { gap, .. } = self.state {
-            self.end_gap(session, gap)?;
+            self.end_gap(session, gap);
         }
-        Ok(())
     }
 
     /// What came of the limit so far.
@@ -183,46 +177,45 @@ impl Windows {
     }
 
     /// Looks at a window that has been open for as long as was meant.
-    fn look(&mut self, session: &mut Session) -> Result<()> {
+    fn look(&mut self, session: &mut Session) {
         if self.part.is_whole() {
-            let now = session.snapshot(0)?;
+            let now = session.snapshot(0);
             let open = self.opened.elapsed();
-            let step = self.set_pace(session, &now)?;
+            let step = self.set_pace(session, &now);
             if step.open_share >= 1.0 {
                 self.estimates.add(&self.at_begin, &now, 1.0, open.as_nanos() as u64);
                 self.at_begin = now;
                 self.opened += open;
                 self.due = Instant::now() + LOOK_INTERVAL;
-                return Ok(());
+                return;
             }
         }
-        self.begin_closing(session)
+        self.begin_closing(session);
     }
 
-    fn begin_closing(&mut self, session: &mut Session) -> Result<()> {
+    fn begin_closing(&mut self, session: &mut Session) {
         let mut gap = Gap::draw(self.pace.step());
         if self.ended.is_some() {
             gap.weight = None;
         }
-        session.set_window(self.number, WindowState::Closing, gap.is_counted())?;
+        session.set_window(self.number, WindowState::Closing, gap.is_counted());
         self.state = State::Closing { gap };
         self.due = gap.begun + CLOSING_INTERVAL;
-        Ok(())
     }
 
     /// Shuts the window if everything that began in it has ended, or will not.
-    fn close(&mut self, session: &mut Session, gap: Gap) -> Result<()> {
-        let not_returned = not_returned(&session.snapshot(0)?);
+    fn close(&mut self, session: &mut Session, gap: Gap) {
+        let not_returned = not_returned(&session.snapshot(0));
         if not_returned > self.given_up && gap.begun.elapsed() < LONGEST_CLOSING {
             self.due = Instant::now() + CLOSING_INTERVAL;
-            return Ok(());
+            return;
         }
-        session.set_window(self.number, WindowState::Shut, gap.is_counted())?;
-        let at_end = session.snapshot(0)?;
+        session.set_window(self.number, WindowState::Shut, gap.is_counted());
+        let at_end = session.snapshot(0);
         self.given_up = self.given_up.max(self::not_returned(&at_end));
         let open = gap.begun - self.opened;
         let cost = self.open_cost_ns(&at_end) / open.as_nanos() as f64;
-        let step = self.set_pace(session, &at_end)?;
+        let step = self.set_pace(session, &at_end);
         self.estimates.add(&self.at_begin, &at_end, self.part.weight, open.as_nanos() as u64);
         // A part that was open throughout ends with its window.
         let begin = if self.part.is_whole() { gap.begun } else { self.part_end.max(Instant::now()) };
@@ -244,16 +237,14 @@ impl Windows {
             self.changing
         );
         self.state = State::Shut { gap, since, is_paused };
-        Ok(())
     }
 
     /// Takes in what was counted in a gap that ends now, and begins with that what is to be counted next.
-    fn end_gap(&mut self, session: &Session, gap: Gap) -> Result<()> {
-        let now = session.snapshot(0)?;
+    fn end_gap(&mut self, session: &Session, gap: Gap) {
+        let now = session.snapshot(0);
         let end = self.ended.unwrap_or_else(Instant::now);
         self.estimates.add_gap(&now, gap.weight, end.saturating_duration_since(gap.begun).as_nanos() as u64);
         self.at_begin = now;
-        Ok(())
     }
 
     /// Opens the next window.
@@ -265,12 +256,12 @@ impl Windows {
                 self.changing += begun.elapsed();
                 log::info!("points back after {:?}", begun.elapsed());
             }
-            self.end_gap(session, gap)?;
+            self.end_gap(session, gap);
             let cost = self.cost_ns(self.at_begin.own_cost.unwrap_or_default() - cost);
             self.passing = gap.is_counted().then(|| (since.elapsed(), cost));
         }
         self.number = self.number.wrapping_add(1);
-        session.set_window(self.number, WindowState::Open, false)?;
+        session.set_window(self.number, WindowState::Open, false);
         self.state = State::Open;
         self.opened = Instant::now();
         self.due = self.opened + self.part.window;
@@ -278,7 +269,7 @@ impl Windows {
     }
 
     /// Sets the pace after a window, at the end of which `now` was counted.
-    fn set_pace(&mut self, session: &mut Session, now: &Snapshot) -> Result<Step> {
+    fn set_pace(&mut self, session: &mut Session, now: &Snapshot) -> Step {
         let before = self.pace.step();
         let cost = now.own_cost.unwrap_or_default();
         let (cost_before, since) = std::mem::replace(&mut self.paced, (cost, Instant::now()));
@@ -297,9 +288,9 @@ impl Windows {
             passing_cost_ns,
         });
         if step.timed_one_in != before.timed_one_in {
-            session.time_one_in(step.timed_one_in)?;
+            session.time_one_in(step.timed_one_in);
         }
-        Ok(step)
+        step
     }
 }
 

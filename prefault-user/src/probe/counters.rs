@@ -2,16 +2,14 @@
 
 use std::{fs, os::fd::OwnedFd};
 
-use anyhow::{Context as _, Result};
-use aya::{
-    Ebpf,
-    maps::{HashMap, MapData},
-};
-use prefault_ebpf::{MAX_PATHS, N_LOSSES, OTHER_SLOT, map};
+use anyhow::Result;
+use aya::Ebpf;
+use prefault_ebpf::{Losses, MAX_PATHS, N_LOSSES, OTHER_SLOT, PathLedger, SlotInfo, SlotLedger, map};
 
 use super::{
-    batch::{self, ProcessorArray},
-    pods::{PodLedger, PodLosses, PodPathLedger, PodSlotInfo},
+    environment::n_processors,
+    mapped::Mapped,
+    pods::{PodLosses, PodSlotInfo, PodSlotLedger},
     session::take,
     stats::Programs,
 };
@@ -22,91 +20,83 @@ use crate::data::{
 /// What a session has counted. It can be read while the session attaches and detaches, which takes the kernel long.
 pub struct Counters {
     programs: Programs,
-    ledgers: ProcessorArray<PodLedger>,
-    path_ledgers: ProcessorArray<PodPathLedger>,
-    losses: ProcessorArray<PodLosses>,
-    slot_info: HashMap<MapData, u32, PodSlotInfo>,
-    /// Filesystems that have a slot of their own at most.
-    slots: u32,
+    n_processors: u32,
+    ledgers: Mapped<PodSlotLedger>,
+    losses: Mapped<PodLosses>,
+    slot_info: Mapped<PodSlotInfo>,
     /// Keeps the kernel measuring the runs of our programs.
     runs_measured: Option<OwnedFd>,
 }
 
 impl Counters {
-    /// Takes the maps of `bpf`, which has `slots` slots.
-    pub(super) fn take(bpf: &mut Ebpf, slots: u32, programs: Programs, runs_measured: Option<OwnedFd>) -> Result<Self> {
+    /// Takes the maps of `bpf`.
+    pub(super) fn take(bpf: &mut Ebpf, programs: Programs, runs_measured: Option<OwnedFd>) -> Result<Self> {
         Ok(Self {
             programs,
-            ledgers: ProcessorArray::new(take(bpf, map::LEDGERS)?)?,
-            path_ledgers: ProcessorArray::new(take(bpf, map::PATH_LEDGERS)?)?,
-            losses: ProcessorArray::new(take(bpf, map::LOSSES)?)?,
-            slot_info: HashMap::try_from(take(bpf, map::SLOT_INFO)?)?,
-            slots,
+            n_processors: n_processors()?,
+            ledgers: Mapped::new(take(bpf, map::LEDGERS)?)?,
+            losses: Mapped::new(take(bpf, map::LOSSES)?)?,
+            slot_info: Mapped::new(take(bpf, map::SLOT_INFO)?)?,
             runs_measured,
         })
     }
 
     /// Reads all counters, of write paths those of the first `n_paths` of the plan. `events_unread` is what the caller
     /// could not take in.
-    ///
-    /// # Errors
-    /// If a map cannot be read.
-    pub fn snapshot(&self, n_paths: usize, events_unread: u64) -> Result<Snapshot> {
-        let identities = self.filesystems()?;
-        let end = identities.iter().map(|&(slot, _)| slot + 1).max().unwrap_or_default();
-        let mut ledgers = vec![zero_ledger(); end as usize];
-        let add = |slot: u32, parts: &[PodLedger]| {
-            parts.iter().for_each(|PodLedger(part)| add_ledger(&mut ledgers[slot as usize], part));
-        };
-        self.ledgers.read(0, end, add).context("failed to read the ledgers")?;
-        let mut filesystems = Vec::new();
-        for (slot, identity) in identities {
-            let paths = self.paths(slot, n_paths).context("failed to read path ledgers")?;
-            filesystems.push(FilesystemCounters { slot, identity, ledger: ledgers[slot as usize], paths });
-        }
+    pub fn snapshot(&self, n_paths: usize, events_unread: u64) -> Snapshot {
+        let identities = self.filesystems().into_iter();
+        let filesystems = identities.map(|(slot, identity)| self.filesystem(slot, identity, n_paths)).collect();
         let mut losses = [0; N_LOSSES];
-        let add = |_, parts: &[PodLosses]| {
-            let parts = parts.iter().flat_map(|PodLosses(part)| part.iter().enumerate());
-            parts.for_each(|(reason, n)| losses[reason] += n);
-        };
-        self.losses.read(0, 1, add).context("failed to read the loss counters")?;
+        for processor in 0..self.n_processors {
+            let PodLosses(Losses(part)) = self.losses.get(processor);
+            losses.iter_mut().zip(part).for_each(|(sum, n)| *sum += n);
+        }
         let programs = self.programs.stats();
         let missed_runs = programs.iter().map(|program| program.missed_runs).sum();
         let own_cost = programs.iter().fold(OwnCost::default(), |sum, program| sum + program.own_cost);
         let own_cost = self.runs_measured.is_some().then_some(own_cost);
-        Ok(Snapshot { at_ns: monotonic_ns(), filesystems, losses, missed_runs, events_unread, own_cost })
+        Snapshot { at_ns: monotonic_ns(), filesystems, losses, missed_runs, events_unread, own_cost }
     }
 
     /// What each slot in use stands for, and the one that takes the rest; by slot.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
-    pub fn filesystems(&self) -> Result<Vec<(u32, Filesystem)>> {
-        let mut filesystems = vec![(OTHER_SLOT, Filesystem::other())];
-        let entries = batch::read_all(&self.slot_info, self.slots).context("failed to read the filesystem slots")?;
-        for (slot, PodSlotInfo(info)) in entries {
+    pub fn filesystems(&self) -> Vec<(u32, Filesystem)> {
+        let mut filesystems = Vec::new();
+        for slot in OTHER_SLOT + 1..self.slot_info.len() {
+            let Some(info) = self.slot_info(slot) else { continue };
             let mut identity = Filesystem::from_slot_info(&info, None);
             if identity.fstype == "bdev" {
                 identity = Filesystem::from_slot_info(&info, block_device_name(info.key.dev).as_deref());
             }
             filesystems.push((slot, identity));
         }
-        filesystems.sort_by_key(|&(slot, _)| (slot == OTHER_SLOT, slot));
-        Ok(filesystems)
+        filesystems.push((OTHER_SLOT, Filesystem::other()));
+        filesystems
     }
 
-    /// The paths that writes to this filesystem went through.
-    fn paths(&self, slot: u32, n_paths: usize) -> Result<Vec<PathCounters>> {
-        let mut paths = Vec::new();
-        let first = slot * MAX_PATHS;
-        self.path_ledgers.read(first, n_paths.min(MAX_PATHS as usize) as u32, |index, parts| {
-            let mut sum = PathCounters { path: index - first, ledger: Default::default() };
-            parts.iter().for_each(|PodPathLedger(part)| add_path_ledger(&mut sum.ledger, part));
-            if sum.ledger.entered != 0 || sum.ledger.passed != 0 {
-                paths.push(sum);
+    /// What a program has said of a slot; `None` while it is free.
+    fn slot_info(&self, slot: u32) -> Option<SlotInfo> {
+        loop {
+            let PodSlotInfo(info) = self.slot_info.get(slot);
+            // It may have been given back meanwhile, even to be claimed anew.
+            if self.slot_info.first_word(slot) == info.key.fs_type {
+                return (info.key.fs_type != 0).then_some(info);
             }
-        })?;
-        Ok(paths)
+        }
+    }
+
+    /// What was counted for one filesystem.
+    fn filesystem(&self, slot: u32, identity: Filesystem, n_paths: usize) -> FilesystemCounters {
+        let mut ledger = zero_ledger();
+        let mut paths = [PathLedger::default(); MAX_PATHS as usize];
+        for processor in 0..self.n_processors {
+            let PodSlotLedger(SlotLedger { operations, paths: parts }) =
+                self.ledgers.get(slot * self.n_processors + processor);
+            add_ledger(&mut ledger, &operations);
+            paths.iter_mut().zip(&parts).for_each(|(sum, part)| add_path_ledger(sum, part));
+        }
+        let paths = (0..).zip(paths).take(n_paths).map(|(path, ledger)| PathCounters { path, ledger });
+        let paths = paths.filter(|path| path.ledger.entered != 0 || path.ledger.passed != 0).collect();
+        FilesystemCounters { slot, identity, ledger, paths }
     }
 }
 

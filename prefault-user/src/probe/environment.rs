@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use anyhow::{Result, anyhow};
+
 use super::attach::KPROBE_PMU;
 
 /// Why the tool cannot run here. Each message is one line: what, why, and the remedy.
@@ -57,6 +59,15 @@ const FIRST_PID_NAMESPACE: &str = "pid:[4026531836]";
 /// Whether processes have the numbers for this process that they have for BPF programs, which are the host's.
 pub fn has_process_ids_of_host() -> bool {
     fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace == Path::new(FIRST_PID_NAMESPACE))
+}
+
+/// Processors that there can be, each of which has a part of its own in the maps.
+///
+/// # Errors
+/// If the kernel does not say.
+pub fn n_processors() -> Result<u32> {
+    let number = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("failed to read {what}: {error}"))?;
+    Ok(number as u32)
 }
 
 /// Everything that stands in the way below `root` (normally `/`), the first thing to mend first.

@@ -2,13 +2,13 @@
 
 mod attach;
 mod attaching;
-mod batch;
 pub mod counters;
 pub mod environment;
 pub mod filters;
 mod floor;
 mod load;
 pub mod made;
+mod mapped;
 mod object;
 mod opening;
 pub mod own_writes;

@@ -10,13 +10,12 @@ use aya::{
     maps::{HashMap, MapData, Queue, RingBuf},
 };
 use aya_log::EbpfLogger;
-use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PATHS, MAX_PROCESSES, OTHER_SLOT, map, timing};
+use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PROCESSES, OTHER_SLOT, map, timing};
 
 use super::{
     attaching::Attaching,
-    batch,
     counters::Counters,
-    environment::has_process_ids_of_host,
+    environment::{has_process_ids_of_host, n_processors},
     filters::Filters,
     floor, made,
     object::{Object, object},
@@ -25,6 +24,7 @@ use super::{
     pods::PodConfig,
     points::{Manners, Place},
     stats::{self, Programs},
+    windows::Controls,
 };
 use crate::{
     data::{Floor, SiteReport, Snapshot, Timing},
@@ -87,6 +87,7 @@ impl Default for Options {
 pub struct Session {
     pub(super) plan: Plan,
     pub(super) attaching: Attaching,
+    pub(super) controls: Controls,
     counters: Arc<Counters>,
     /// What the points themselves add to latencies, if that was measured.
     floor: Option<Floor>,
@@ -107,14 +108,15 @@ impl Session {
         let programs = Programs::default();
         let runs_measured = runs_measured
             .context("failed to measure the runs of BPF programs, as --own-cost and --max-overhead ask (Linux 5.8)")?;
-        let counters = Counters::take(&mut bpf, options.slots, programs.clone(), runs_measured)?;
+        let counters = Counters::take(&mut bpf, programs.clone(), runs_measured)?;
+        let controls = Controls::take(&mut bpf)?;
         let manners = Manners { without_cookies: object.is_basic, single_points: options.has_single_points(object) };
         let attaching = Attaching::new(bpf, manners, btf, programs)?;
-        let mut session = Self { plan, attaching, counters: Arc::new(counters), floor: None };
+        let mut session = Self { plan, attaching, controls, counters: Arc::new(counters), floor: None };
         if let Timing::OneIn(n) = options.timing {
-            session.time_one_in(n)?;
+            session.time_one_in(n);
         } else if options.limit_percent.is_some() {
-            session.time_one_in(1)?;
+            session.time_one_in(1);
         }
         if options.filters.follow {
             session.attaching.follow_processes()?;
@@ -259,10 +261,7 @@ impl Session {
     }
 
     /// Reads all counters. `events_unread` is what the caller could not take in.
-    ///
-    /// # Errors
-    /// If a map cannot be read.
-    pub fn snapshot(&self, events_unread: u64) -> Result<Snapshot> {
+    pub fn snapshot(&self, events_unread: u64) -> Snapshot {
         self.counters.snapshot(self.plan.paths.len(), events_unread)
     }
 }
@@ -310,20 +309,22 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
         Timing::None => timing::NONE,
         Timing::OneIn(_) => timing::SAMPLED,
     };
+    let n_processors = n_processors()?;
+    config.0.n_processors = n_processors;
     let mut loader: EbpfLoader<'_> = loader;
     Ok(loader
         .allow_unsupported_maps()
         .verifier_log_level(verifier_log)
-        .map_max_entries(map::LEDGERS, slots + 1)
-        .map_max_entries(map::PATH_LEDGERS, (slots + 1) * MAX_PATHS)
+        .map_max_entries(map::LEDGERS, (slots + 1) * n_processors)
+        .map_max_entries(map::LOSSES, n_processors)
         .map_max_entries(map::SLOTS, slots + if filters.by_filesystem() { MAX_FILTERED } else { 0 })
         .map_max_entries(
             map::PROCESSES,
             if filters.follow { MAX_PROCESSES } else { filters.processes.len().max(1) as u32 },
         )
-        .map_max_entries(map::SLOT_INFO, slots)
+        .map_max_entries(map::SLOT_INFO, slots + 1)
         .map_max_entries(map::FREE_SLOTS, slots)
-        .map_max_entries(map::PLACES, batch::n_processors()? as u32)
+        .map_max_entries(map::PLACES, n_processors)
         .override_global(CONFIG, &config, true)
         .override_global(LOG_LEVEL, &log_level, !object.is_basic)
         .load(&object.with_cast(plan.cast))?)
@@ -334,11 +335,6 @@ fn free_slots(bpf: &mut Ebpf, slots: u32) -> Result<()> {
     let map = bpf.map_mut(map::FREE_SLOTS).context("the BPF object has no map of free slots")?;
     let mut free = Queue::<_, u32>::try_from(map)?;
     (OTHER_SLOT + 1..=slots).try_for_each(|slot| free.push(slot, 0)).context("failed to free the filesystem slots")
-}
-
-/// Of the random numbers of 32 bits those below this are one in `n`, to one part in 2^32 / n.
-pub(super) fn timed_below(n: u32) -> u32 {
-    ((1_u64 << 32) / u64::from(n.max(2))) as u32
 }
 
 pub(super) fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {

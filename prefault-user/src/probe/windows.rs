@@ -1,10 +1,26 @@
 //! What keeping a limit needs of a session: windows that open and shut, fewer writes timed, points taken away meanwhile.
 
-use anyhow::{Context as _, Result};
-use aya::maps::{Array, MapData};
+use anyhow::Result;
+use aya::Ebpf;
 use prefault_ebpf::{map, window};
 
-use super::session::{Session, timed_below};
+use super::{
+    mapped::Word,
+    session::{Session, take},
+};
+
+/// What of a session can change while it measures.
+pub(super) struct Controls {
+    window: Word,
+    timed_below: Word,
+}
+
+impl Controls {
+    /// Takes the maps of `bpf`.
+    pub(super) fn take(bpf: &mut Ebpf) -> Result<Self> {
+        Ok(Self { window: Word::new(take(bpf, map::WINDOW)?)?, timed_below: Word::new(take(bpf, map::TIMED_BELOW)?)? })
+    }
+}
 
 /// Whether writes are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,27 +36,19 @@ pub enum WindowState {
 impl Session {
     /// Changes the state of window number `number`; with each number, what began under another one is forgotten. `passing`: calls
     /// that begin otherwise are counted as such.
-    ///
-    /// # Errors
-    /// If the map cannot be written.
-    pub fn set_window(&mut self, number: u32, state: WindowState, passing: bool) -> Result<()> {
+    pub fn set_window(&mut self, number: u32, state: WindowState, passing: bool) {
         let state = match state {
             WindowState::Open => window::OPEN,
             WindowState::Closing => window::CLOSING,
             WindowState::Shut => window::SHUT,
         };
         let passing = if passing { window::PASSING } else { 0 };
-        let value = number.wrapping_mul(window::LOW_BITS + 1) | state | passing;
-        self.word(map::WINDOW)?.set(0, value, 0).context("failed to change the window")
+        self.controls.window.set((number.wrapping_mul(window::LOW_BITS + 1) | state | passing).into());
     }
 
-    /// Times one write in `n` from now on; for sessions with a limit.
-    ///
-    /// # Errors
-    /// If the map cannot be written.
-    pub fn time_one_in(&mut self, n: u32) -> Result<()> {
-        let below = if n <= 1 { u32::MAX } else { timed_below(n) };
-        self.word(map::TIMED_BELOW)?.set(0, below, 0).context("failed to change how many writes are timed")
+    /// Times one write in `n` from now on, to one part in 2^32 / `n`; for sessions that do not time all or none.
+    pub fn time_one_in(&mut self, n: u32) {
+        self.controls.timed_below.set((1 << 32) / u64::from(n.max(1)));
     }
 
     /// Takes the kprobes of these write paths away until [`Session::attach_missing`], but those of their entries if calls are
@@ -54,10 +62,5 @@ impl Session {
             .filter(|planned| planned.site.paths.as_deref().unwrap_or_default().iter().any(is_of));
         let calls: Vec<u64> = sites.map(|planned| planned.site.call.address).collect();
         self.attaching.detach_kprobes(paths, !counted, &calls);
-    }
-
-    fn word(&mut self, name: &str) -> Result<Array<&mut MapData, u32>> {
-        let map = self.attaching.bpf().map_mut(name).with_context(|| format!("the BPF object has no map {name}"))?;
-        Ok(Array::try_from(map)?)
     }
 }

@@ -161,7 +161,7 @@ impl<'a> Exporter<'a> {
         let mut answerer = Answerer {
             args,
             access,
-            state: State::new(&tended, args)?,
+            state: State::new(&tended, args),
             buckets: args.buckets.clone().unwrap_or_default(),
             textfile: args.textfile.as_deref().map(Textfile::new),
             textfile_ticker: args.textfile.is_some().then(|| ticker(args.interval)),

@@ -29,33 +29,25 @@ pub struct State {
 
 impl State {
     /// The state at the begin of a session.
-    ///
-    /// # Errors
-    /// If the counters cannot be read.
-    pub fn new(tended: &Tended, args: &ExportArgs) -> Result<Self> {
+    pub fn new(tended: &Tended, args: &ExportArgs) -> Self {
         let table = SeriesTable::new(args.max_series_filesystems as usize, args.series.with_mount_point);
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let begin_unix_ns = unix.as_nanos() as u64;
-        Ok(Self {
-            table,
-            begin_ns: tended.snapshot()?.0.at_ns,
-            begin_unix_ns,
-            timing: args.counting.timing(),
-            latest: None,
-        })
+        let begin_ns = tended.snapshot().0.at_ns;
+        Self { table, begin_ns, begin_unix_ns, timing: args.counting.timing(), latest: None }
     }
 
     /// What there is to export now.
     ///
     /// # Errors
-    /// If the counters cannot be read.
+    /// If counters went backwards.
     pub fn exported(&mut self, tended: &Tended, which: &SeriesArgs) -> Result<Arc<Exported>> {
         if let Some((when, latest)) = &self.latest
             && when.elapsed() < SHARED_FOR
         {
             return Ok(Arc::clone(latest));
         }
-        let (snapshot, path_names) = tended.snapshot()?;
+        let (snapshot, path_names) = tended.snapshot();
         // Read once, and only if there is a new filesystem.
         let mut mounts_now: Option<Vec<MountInfo>> = None;
         let label = |filesystem: &Filesystem| {

@@ -81,15 +81,12 @@ impl Tended {
     }
 
     /// Reads all counters, with the names of the write paths.
-    ///
-    /// # Errors
-    /// If a map cannot be read.
-    pub fn snapshot(&self) -> Result<(Snapshot, Vec<String>)> {
+    pub fn snapshot(&self) -> (Snapshot, Vec<String>) {
         let (path_names, events_unread) = {
             let known = lock(&self.known);
             (known.path_names.clone(), known.events_unread)
         };
-        Ok((self.counters.snapshot(path_names.len(), events_unread)?, path_names))
+        (self.counters.snapshot(path_names.len(), events_unread), path_names)
     }
 
     /// Call sites by operation and mechanism.

@@ -6,7 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{http, prometheus::Prometheus};
-use crate::{paths, process, prometheus, tests::guest::Said, truth::Truth};
+use crate::{
+    paths, process, prometheus,
+    tests::{cases::export::losses, guest::Said},
+    truth::Truth,
+};
 
 /// From the end of the load to the scrape that has all of it; a scrape under emulation may take a second.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -42,17 +46,7 @@ pub fn judge(said: &Said) -> Result<()> {
 pub fn after_round(step: &Path, port: u16, round: usize, classic: &Prometheus, native: &Prometheus) -> Result<()> {
     let expected = expected(step, round)?;
     for server in [classic, native] {
-        for (fstype, expected) in &expected {
-            let of = |metric: &str| format!("sum(prefault_{metric}{{fstype=\"{fstype}\"}})");
-            server.wait_for(&of("writes_total"), expected.writes as f64, LIMIT)?;
-            for (metric, value) in [
-                ("write_bytes_total", expected.bytes),
-                ("writes_failed_total", expected.errors),
-                ("prefault_page_faults_total", expected.absent),
-            ] {
-                server.wait_for(&of(metric), value as f64, LIMIT)?;
-            }
-        }
+        counters(server, &expected).with_context(|| lost(port))?;
         // Of events there are none, and a write under way when measuring began is no loss of this load.
         server.wait_for("sum(prefault_loss_total{cause!=\"before_start\"})", 0.0, LIMIT)?;
         server.wait_for("sum(prefault_uncopied_bytes_total)", 0.0, LIMIT)?;
@@ -77,6 +71,28 @@ pub fn after_round(step: &Path, port: u16, round: usize, classic: &Prometheus, n
         ensure!(page.contains(part), "expected {part:?} in the start page\n{page}");
     }
     paths::write(&paths::target("prometheus/page.html"), page)
+}
+
+/// Each filesystem's counters are what the load has done to it.
+fn counters(server: &Prometheus, expected: &BTreeMap<String, Expected>) -> Result<()> {
+    for (fstype, expected) in expected {
+        for (metric, value) in [
+            ("writes_total", expected.writes),
+            ("write_bytes_total", expected.bytes),
+            ("writes_failed_total", expected.errors),
+            ("prefault_page_faults_total", expected.absent),
+        ] {
+            let of = format!("sum(prefault_{metric}{{fstype=\"{fstype}\"}})");
+            server.wait_for(&of, value as f64, LIMIT)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the exporter says was missed, to be said beside what differs.
+fn lost(port: u16) -> String {
+    let metrics = http::get(port, "/metrics").unwrap_or_else(|error| format!("{error:#}"));
+    format!("lost: {}", losses(&metrics).collect::<Vec<_>>().join(", "))
 }
 
 /// Who wrote where is known of what failed.
