@@ -187,7 +187,7 @@ pub struct SlotKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SlotInfo {
-    /// What identifies it. Its `fs_type` is written last, and is 0 while the slot is free.
+    /// What identifies it. Its `fs_type` is written last, and once; it is 0 until then.
     pub key: SlotKey,
     /// `file_system_type.name`, NUL-terminated.
     pub fstype: [u8; 32],

@@ -130,7 +130,7 @@ pub static MODULES: RingBuf = RingBuf::with_byte_size(MODULE_RING_BYTES, 0);
 pub static FLOOR: Array<FloorSamples> = Array::with_max_entries(2, 0);
 
 #[map]
-pub static TEXT: Array<[u8; TEXT_CHUNK_BYTES]> = Array::with_max_entries(1, 0);
+pub static TEXT: Array<[u8; TEXT_CHUNK_BYTES]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
 pub static PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(MAX_PROCESSES, 0);

@@ -82,28 +82,26 @@ fn claim<C: EbpfContext>(context: &C, target: &Target, key: &SlotKey) -> u32 {
         return FILTERED_SLOT;
     }
     let Ok(Some(slot)) = FREE_SLOTS.pop() else { return lookup(key).unwrap_or(OTHER_SLOT) };
-    describe_slot(slot, &info);
-    if SLOTS.insert(key, slot, u64::from(BPF_NOEXIST)).is_ok() {
-        info!(context, "slot {} is device {}:{}", slot, key.dev >> 20, key.dev & 0xf_ffff);
-        return slot;
+    if SLOTS.insert(key, slot, u64::from(BPF_NOEXIST)).is_err() {
+        let _unused = FREE_SLOTS.push(slot, 0);
+        return lookup(key).unwrap_or(OTHER_SLOT);
     }
-    describe_slot(slot, &SlotInfo::default());
-    let _unused = FREE_SLOTS.push(slot, 0);
-    lookup(key).unwrap_or(OTHER_SLOT)
+    describe_slot(slot, &info);
+    info!(context, "slot {} is device {}:{}", slot, key.dev >> 20, key.dev & 0xf_ffff);
+    slot
 }
 
-/// Says what is in a slot, to whoever reads it at any time: its type comes last. Volatile: in this order.
+/// Says what is in a slot, once, to whoever reads it at any time: its type comes last. Volatile: in this order, in which x86-64
+/// also stores.
 #[inline(always)]
 fn describe_slot(slot: u32, info: &SlotInfo) {
     let Some(place) = SLOT_INFO.get_ptr_mut(slot) else { return };
-    // SAFETY: the place is a live map value, and the slot is taken.
+    // SAFETY: the place is a live map value, and the slot was claimed just now, by this program.
     unsafe {
-        let fs_type = &raw mut (*place).key.fs_type;
-        fs_type.write_volatile(0);
         (&raw mut (*place).key.dev).write_volatile(info.key.dev);
         (&raw mut (*place).fstype).write_volatile(info.fstype);
         (&raw mut (*place).id).write_volatile(info.id);
-        fs_type.write_volatile(info.key.fs_type);
+        (&raw mut (*place).key.fs_type).write_volatile(info.key.fs_type);
     }
 }
 

@@ -87,14 +87,19 @@ pub fn facts(phases: &Phases) -> Result<Kernel> {
 
 /// Turns an error of starting to measure into one with a remedy. That of a point that was refused is text by then.
 pub fn explain(error: anyhow::Error) -> anyhow::Error {
-    let not_permitted = io::Error::from_raw_os_error(libc::EPERM).to_string();
-    if format!("{error:#}").contains(&not_permitted) {
-        return anyhow!(
-            "{error:#}; is a capability missing, or BPF restricted by a security module, lockdown, or the seccomp profile of a \
-             container?"
-        );
+    const REMEDIES: [(libc::c_int, &str); 2] = [
+        (
+            libc::EPERM,
+            "is a capability missing, or BPF restricted by a security module, lockdown, or the seccomp profile of a container?",
+        ),
+        (libc::ENOMEM, "fewer --slots take less memory, 4.9 KiB each for each processor"),
+    ];
+    let said = format!("{error:#}");
+    let is_said = |&&(code, _): &&(libc::c_int, _)| said.contains(&io::Error::from_raw_os_error(code).to_string());
+    match REMEDIES.iter().find(is_said) {
+        Some((_, remedy)) => anyhow!("{said}; {remedy}"),
+        None => error,
     }
-    error
 }
 
 #[cfg(test)]
@@ -102,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_permitted_has_a_remedy_and_the_rest_stays_as_it_is() {
+    fn some_errors_have_a_remedy_and_the_rest_stays_as_it_is() {
         let not_permitted = || io::Error::from_raw_os_error(libc::EPERM);
         for error in [
             anyhow::Error::new(not_permitted()).context("failed to load"),
@@ -110,6 +115,8 @@ mod tests {
         ] {
             assert!(explain(error).to_string().ends_with("the seccomp profile of a container?"));
         }
+        let no_memory = anyhow::Error::new(io::Error::from_raw_os_error(libc::ENOMEM)).context("failed to map LEDGERS");
+        assert!(explain(no_memory).to_string().contains("fewer --slots"));
         assert_eq!(explain(anyhow!("no BTF")).to_string(), "no BTF");
     }
 }

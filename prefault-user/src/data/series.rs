@@ -15,7 +15,7 @@ use super::{
     zero_ledger,
 };
 
-/// What becomes of a slot.
+/// What becomes of a slot, from when it is first seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// It is counted in the series of that number.
@@ -26,28 +26,13 @@ enum Place {
     LeftOut,
 }
 
-/// A slot as it was first seen. Its device may get another name later, but what identifies the filesystem stays; if that
-/// differs, two processors had claimed slots for one filesystem, and this one was given back before anything was counted.
-#[derive(Debug)]
-struct Slot {
-    fstype: String,
-    number: (u32, u32),
-    place: Place,
-}
-
-impl Slot {
-    fn is_of(&self, filesystem: &Filesystem) -> bool {
-        self.fstype == filesystem.fstype && self.number == (filesystem.major, filesystem.minor)
-    }
-}
-
 /// The series of one session, in the order in which they were first seen.
 #[derive(Debug)]
 pub struct SeriesTable {
     most: usize,
     with_mount_point: bool,
     labels: Vec<Labels>,
-    slots: HashMap<u32, Slot>,
+    slots: HashMap<u32, Place>,
     /// The highest seen of what the kernel does not read at one moment.
     own_cost: Option<OwnCost>,
 }
@@ -82,11 +67,9 @@ impl SeriesTable {
         mut label: impl FnMut(&Filesystem) -> Option<Labels>,
     ) -> Result<Totals, IntervalError> {
         for FilesystemCounters { slot, identity, .. } in &snapshot.filesystems {
-            let is_known = self.slots.get(slot).is_some_and(|known| known.is_of(identity));
-            if *slot != OTHER_SLOT && !is_known {
+            if *slot != OTHER_SLOT && !self.slots.contains_key(slot) {
                 let place = label(identity).map_or(Place::LeftOut, |labels| self.place(labels));
-                let number = (identity.major, identity.minor);
-                self.slots.insert(*slot, Slot { fstype: identity.fstype.clone(), number, place });
+                self.slots.insert(*slot, place);
             }
         }
         let own_cost = snapshot.own_cost.map(|now| {
@@ -109,7 +92,7 @@ impl SeriesTable {
         let filesystems = labels.zip(&interval.filesystems);
         Ok(Totals {
             filesystems: filesystems.map(|(labels, totals)| Series { labels, totals: totals.clone() }).collect(),
-            n_over_limit: self.slots.values().filter(|slot| slot.place == Place::Other).count() as u64,
+            n_over_limit: self.slots.values().filter(|place| **place == Place::Other).count() as u64,
             interval,
         })
     }
@@ -141,7 +124,7 @@ impl SeriesTable {
         let mut sums: Vec<_> = of_series.chain([FilesystemCounters::other(zero_ledger(), Vec::new())]).collect();
         let other = self.labels.len();
         for filesystem in &snapshot.filesystems {
-            let index = match self.slots.get(&filesystem.slot).map(|slot| slot.place) {
+            let index = match self.slots.get(&filesystem.slot).copied() {
                 Some(Place::Series(index)) => index,
                 Some(Place::LeftOut) => continue,
                 Some(Place::Other) | None => other,
@@ -242,16 +225,6 @@ mod tests {
         let mut table = SeriesTable::new(8, false);
         assert_eq!(writes(&mut table, vec![counters(1, "sda", 5, &[])]).0, named(&[("sda", 5), ("-", 0)]));
         assert_eq!(writes(&mut table, vec![counters(1, "bdev", 6, &[])]).0, named(&[("sda", 6), ("-", 0)]));
-    }
-
-    #[test]
-    fn a_slot_that_was_given_back_is_free_for_another_filesystem() {
-        let mut table = SeriesTable::new(8, false);
-        let given_back = FilesystemCounters { slot: 2, ..counters(1, "x", 0, &[]) };
-        let first = vec![counters(1, "x", 5, &[]), given_back];
-        assert_eq!(writes(&mut table, first).0, named(&[("x", 5), ("-", 0)]));
-        let second = vec![counters(1, "x", 6, &[]), counters(2, "y", 7, &[])];
-        assert_eq!(writes(&mut table, second).0, named(&[("x", 6), ("y", 7), ("-", 0)]));
     }
 
     #[test]

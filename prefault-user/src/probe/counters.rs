@@ -1,16 +1,14 @@
-//! What a session has counted: the maps are read and summed up into a snapshot.
+//! What a session has counted, summed up into a snapshot.
 
 use std::{fs, os::fd::OwnedFd};
 
 use anyhow::Result;
 use aya::Ebpf;
-use prefault_ebpf::{Losses, MAX_PATHS, N_LOSSES, OTHER_SLOT, PathLedger, SlotInfo, SlotLedger, map};
+use prefault_ebpf::{Losses, MAX_PATHS, N_LOSSES, OTHER_SLOT, PathLedger, SlotLedger, map};
 
 use super::{
-    environment::n_processors,
     mapped::Mapped,
     pods::{PodLosses, PodSlotInfo, PodSlotLedger},
-    session::take,
     stats::Programs,
 };
 use crate::data::{
@@ -20,7 +18,6 @@ use crate::data::{
 /// What a session has counted. It can be read while the session attaches and detaches, which takes the kernel long.
 pub struct Counters {
     programs: Programs,
-    n_processors: u32,
     ledgers: Mapped<PodSlotLedger>,
     losses: Mapped<PodLosses>,
     slot_info: Mapped<PodSlotInfo>,
@@ -33,10 +30,9 @@ impl Counters {
     pub(super) fn take(bpf: &mut Ebpf, programs: Programs, runs_measured: Option<OwnedFd>) -> Result<Self> {
         Ok(Self {
             programs,
-            n_processors: n_processors()?,
-            ledgers: Mapped::new(take(bpf, map::LEDGERS)?)?,
-            losses: Mapped::new(take(bpf, map::LOSSES)?)?,
-            slot_info: Mapped::new(take(bpf, map::SLOT_INFO)?)?,
+            ledgers: Mapped::take(bpf, map::LEDGERS)?,
+            losses: Mapped::take(bpf, map::LOSSES)?,
+            slot_info: Mapped::take(bpf, map::SLOT_INFO)?,
             runs_measured,
         })
     }
@@ -47,7 +43,7 @@ impl Counters {
         let identities = self.filesystems().into_iter();
         let filesystems = identities.map(|(slot, identity)| self.filesystem(slot, identity, n_paths)).collect();
         let mut losses = [0; N_LOSSES];
-        for processor in 0..self.n_processors {
+        for processor in 0..self.n_processors() {
             let PodLosses(Losses(part)) = self.losses.get(processor);
             losses.iter_mut().zip(part).for_each(|(sum, n)| *sum += n);
         }
@@ -62,7 +58,7 @@ impl Counters {
     pub fn filesystems(&self) -> Vec<(u32, Filesystem)> {
         let mut filesystems = Vec::new();
         for slot in OTHER_SLOT + 1..self.slot_info.len() {
-            let Some(info) = self.slot_info(slot) else { continue };
+            let Some(PodSlotInfo(info)) = self.slot_info.get_complete(slot) else { continue };
             let mut identity = Filesystem::from_slot_info(&info, None);
             if identity.fstype == "bdev" {
                 identity = Filesystem::from_slot_info(&info, block_device_name(info.key.dev).as_deref());
@@ -73,24 +69,18 @@ impl Counters {
         filesystems
     }
 
-    /// What a program has said of a slot; `None` while it is free.
-    fn slot_info(&self, slot: u32) -> Option<SlotInfo> {
-        loop {
-            let PodSlotInfo(info) = self.slot_info.get(slot);
-            // It may have been given back meanwhile, even to be claimed anew.
-            if self.slot_info.first_word(slot) == info.key.fs_type {
-                return (info.key.fs_type != 0).then_some(info);
-            }
-        }
+    /// Processors that have parts of their own.
+    fn n_processors(&self) -> u32 {
+        self.losses.len()
     }
 
     /// What was counted for one filesystem.
     fn filesystem(&self, slot: u32, identity: Filesystem, n_paths: usize) -> FilesystemCounters {
         let mut ledger = zero_ledger();
         let mut paths = [PathLedger::default(); MAX_PATHS as usize];
-        for processor in 0..self.n_processors {
+        for processor in 0..self.n_processors() {
             let PodSlotLedger(SlotLedger { operations, paths: parts }) =
-                self.ledgers.get(slot * self.n_processors + processor);
+                self.ledgers.get(slot * self.n_processors() + processor);
             add_ledger(&mut ledger, &operations);
             paths.iter_mut().zip(&parts).for_each(|(sum, part)| add_path_ledger(sum, part));
         }

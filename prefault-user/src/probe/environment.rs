@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result};
 
 use super::attach::KPROBE_PMU;
 
@@ -61,13 +61,22 @@ pub fn has_process_ids_of_host() -> bool {
     fs::read_link("/proc/self/ns/pid").is_ok_and(|namespace| namespace == Path::new(FIRST_PID_NAMESPACE))
 }
 
-/// Processors that there can be, each of which has a part of its own in the maps.
+/// Which processors there can be, as ranges.
+const POSSIBLE_PROCESSORS: &str = "/sys/devices/system/cpu/possible";
+
+/// The highest number that a processor can have, and 1: each has a part of its own in the maps.
 ///
 /// # Errors
 /// If the kernel does not say.
 pub fn n_processors() -> Result<u32> {
-    let number = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("failed to read {what}: {error}"))?;
-    Ok(number as u32)
+    let context = || format!("failed to read {POSSIBLE_PROCESSORS}");
+    let ranges = fs::read_to_string(POSSIBLE_PROCESSORS).with_context(context)?;
+    highest_of(&ranges).map(|highest| highest + 1).with_context(context)
+}
+
+/// The highest number in ranges like `0-3,8`.
+fn highest_of(ranges: &str) -> Option<u32> {
+    ranges.trim().rsplit([',', '-']).next()?.parse().ok()
 }
 
 /// Everything that stands in the way below `root` (normally `/`), the first thing to mend first.
@@ -120,6 +129,15 @@ fn missing_capabilities(status: &str) -> Option<Obstacle> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_highest_number_ends_the_ranges() {
+        for (ranges, highest) in
+            [("0\n", Some(0)), ("0-7\n", Some(7)), ("0-3,8\n", Some(8)), ("0,2-5", Some(5)), ("", None)]
+        {
+            assert_eq!(highest_of(ranges), highest, "{ranges:?}");
+        }
+    }
 
     #[test]
     fn the_missing_capabilities_are_named() {

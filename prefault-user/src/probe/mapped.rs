@@ -9,15 +9,17 @@ use std::{
     mem::MaybeUninit,
     os::fd::{AsFd as _, BorrowedFd},
     slice,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU64, Ordering, fence},
 };
 
 use anyhow::{Context as _, Result};
 use aya::{
-    Pod,
-    maps::{Array, IterableMap as _, Map, MapData},
+    Ebpf, Pod,
+    maps::{Array, IterableMap as _, MapData},
 };
 use memmap2::{MmapOptions, MmapRaw};
+
+use super::session::take;
 
 /// An array of which the programs change elements at any time. An element is read in words, each at once.
 pub struct Mapped<T: Pod> {
@@ -28,22 +30,26 @@ pub struct Mapped<T: Pod> {
 impl<T: Pod> Mapped<T> {
     const WORDS: usize = size_of::<T>() / size_of::<u64>();
 
-    /// Maps an array to be read.
+    /// Takes the array of that name out of `bpf`, to be read.
     ///
     /// # Errors
-    /// If it is another kind of map, or the kernel does not map it.
-    pub fn new(map: Map) -> Result<Self> {
-        Self::with(map, |options, fd| options.map_raw_read_only(fd))
+    /// If there is none, or the kernel does not map it.
+    pub fn take(bpf: &mut Ebpf, name: &str) -> Result<Self> {
+        Self::with(bpf, name, |options, fd| options.map_raw_read_only(fd))
     }
 
-    fn with(map: Map, map_at: impl FnOnce(&MmapOptions, &BorrowedFd<'_>) -> io::Result<MmapRaw>) -> Result<Self> {
+    fn with(
+        bpf: &mut Ebpf,
+        name: &str,
+        map_at: impl FnOnce(&MmapOptions, &BorrowedFd<'_>) -> io::Result<MmapRaw>,
+    ) -> Result<Self> {
         // The kernel puts elements at multiples of eight bytes, the first one at the begin of a page.
         const { assert!(size_of::<T>().is_multiple_of(8)) };
-        let array = Array::<_, T>::try_from(map)?;
+        let array = Array::<_, T>::try_from(take(bpf, name)?)?;
         let mut options = MmapOptions::new();
         options.len(array.len() as usize * size_of::<T>());
-        let memory = map_at(&options, &array.map().fd().as_fd()).context("failed to map a BPF map into memory")?;
-        Ok(Self { memory, array })
+        let memory = map_at(&options, &array.map().fd().as_fd());
+        Ok(Self { memory: memory.with_context(|| format!("failed to map {name} into memory"))?, array })
     }
 
     /// How many elements there are.
@@ -60,18 +66,21 @@ impl<T: Pod> Mapped<T> {
         let to = copy.as_mut_ptr().cast::<u64>();
         for (number, word) in self.words(index).iter().enumerate() {
             // SAFETY: the copy has as many words as the element.
-            unsafe { to.add(number).write_unaligned(word.load(Ordering::Acquire)) };
+            unsafe { to.add(number).write_unaligned(word.load(Ordering::Relaxed)) };
         }
         // SAFETY: every word was written, and every pattern of bits is a value.
         unsafe { copy.assume_init() }
     }
 
-    /// The first word of an element.
+    /// A copy of an element whose first word is written last; `None` while that is 0.
     ///
     /// # Panics
     /// If there is no such element.
-    pub fn first_word(&self, index: u32) -> u64 {
-        self.words(index)[0].load(Ordering::Acquire)
+    pub fn get_complete(&self, index: u32) -> Option<T> {
+        let first = self.words(index)[0].load(Ordering::Relaxed);
+        // Memory that is read only allows no load that is ordered by itself.
+        fence(Ordering::Acquire);
+        (first != 0).then(|| self.get(index))
     }
 
     fn words(&self, index: u32) -> &[AtomicU64] {
@@ -87,12 +96,12 @@ impl<T: Pod> Mapped<T> {
 pub struct Word(Mapped<u64>);
 
 impl Word {
-    /// Maps an array of one word.
+    /// Takes the array of that name, which has one word, out of `bpf`.
     ///
     /// # Errors
-    /// As for [`Mapped::new`].
-    pub fn new(map: Map) -> Result<Self> {
-        Ok(Self(Mapped::with(map, |options, fd| options.map_raw(fd))?))
+    /// As for [`Mapped::take`].
+    pub fn take(bpf: &mut Ebpf, name: &str) -> Result<Self> {
+        Ok(Self(Mapped::with(bpf, name, |options, fd| options.map_raw(fd))?))
     }
 
     /// Changes it.

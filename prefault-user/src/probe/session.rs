@@ -1,4 +1,4 @@
-//! The session: loads the programs, attaches the plan, follows modules, and reads the maps.
+//! The session: loads the programs, attaches the plan, follows modules.
 //!
 //! What it attached ends with it: every attachment is a descriptor of this process.
 

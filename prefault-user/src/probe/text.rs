@@ -5,12 +5,11 @@ use std::{cell::RefCell, io};
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Array, MapData},
     programs::{RawTracePoint, RawTracePointRunOptions, TestRun as _},
 };
 use prefault_ebpf::{TEXT_CHUNK_BYTES, map, program};
 
-use super::{load::despite_signals, pods::PodText};
+use super::{load::despite_signals, mapped::Mapped, pods::PodText};
 use crate::kernel::text::ReadText;
 
 /// A program that copies kernel text into a map, run once per piece.
@@ -20,7 +19,7 @@ struct BpfText {
 
 struct Inner {
     bpf: Ebpf,
-    chunk: Array<MapData, PodText>,
+    chunk: Mapped<PodText>,
 }
 
 /// Loads the program that reads text.
@@ -32,8 +31,7 @@ pub fn text_through_bpf() -> Result<Box<dyn ReadText>> {
         .allow_unsupported_maps()
         .verifier_log_level(VerifierLogLevel::DISABLE)
         .load(super::object::object()?.bytes)?;
-    let chunk = bpf.take_map(map::TEXT).ok_or_else(|| anyhow!("the object has no map {}", map::TEXT))?;
-    let chunk = Array::try_from(chunk)?;
+    let chunk = Mapped::take(&mut bpf, map::TEXT)?;
     let program = program_of(&mut bpf)?;
     despite_signals(|| program.load()).context("failed to load the program that reads kernel text")?;
     Ok(Box::new(BpfText { inner: RefCell::new(Inner { bpf, chunk }) }))
@@ -52,7 +50,7 @@ impl Inner {
         if result.return_value != 0 {
             return Err(anyhow!("bpf_probe_read_kernel failed at {address:#x}"));
         }
-        let PodText(chunk) = self.chunk.get(&0, 0)?;
+        let PodText(chunk) = self.chunk.get(0);
         bytes.copy_from_slice(&chunk[..bytes.len()]);
         Ok(())
     }

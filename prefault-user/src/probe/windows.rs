@@ -4,10 +4,7 @@ use anyhow::Result;
 use aya::Ebpf;
 use prefault_ebpf::{map, window};
 
-use super::{
-    mapped::Word,
-    session::{Session, take},
-};
+use super::{mapped::Word, session::Session};
 
 /// What of a session can change while it measures.
 pub(super) struct Controls {
@@ -18,7 +15,7 @@ pub(super) struct Controls {
 impl Controls {
     /// Takes the maps of `bpf`.
     pub(super) fn take(bpf: &mut Ebpf) -> Result<Self> {
-        Ok(Self { window: Word::new(take(bpf, map::WINDOW)?)?, timed_below: Word::new(take(bpf, map::TIMED_BELOW)?)? })
+        Ok(Self { window: Word::take(bpf, map::WINDOW)?, timed_below: Word::take(bpf, map::TIMED_BELOW)? })
     }
 }
 

@@ -44,12 +44,12 @@ pub struct Shared {
 /// Asks for what there is to export now.
 ///
 /// # Errors
-/// If the counters cannot be read, or not in time.
+/// If counters went backwards, or there is no answer in time.
 pub async fn exported(asks: &mpsc::Sender<Ask>) -> Result<Arc<Exported>> {
     let (ask, answer) = oneshot::channel();
     let exported = async {
         asks.send(ask).await?;
-        answer.await?.map_err(|error| anyhow!("failed to read the counters: {error}"))
+        answer.await?.map_err(|error| anyhow!("failed to sum up the counters: {error}"))
     };
     timeout(ANSWER_LIMIT, exported).await?
 }

@@ -91,8 +91,10 @@ fn counters(server: &Prometheus, expected: &BTreeMap<String, Expected>) -> Resul
 
 /// What the exporter says was missed, to be said beside what differs.
 fn lost(port: u16) -> String {
-    let metrics = http::get(port, "/metrics").unwrap_or_else(|error| format!("{error:#}"));
-    format!("lost: {}", losses(&metrics).collect::<Vec<_>>().join(", "))
+    match http::get(port, "/metrics") {
+        Ok(metrics) => format!("lost: {:?}", losses(&metrics).collect::<Vec<_>>()),
+        Err(error) => format!("lost: {error:#}"),
+    }
 }
 
 /// Who wrote where is known of what failed.
