@@ -32,6 +32,8 @@ const LINES_SHOWN: usize = 8;
 /// Limits of steps are what they take many times over where a guest has two processors for itself. Guests share them, and some
 /// machines take three times as long as others.
 pub const SLACK: u32 = 3;
+/// How often a guest is booted again that QEMU ended.
+const MOST_REPEATS: usize = 2;
 
 /// What a step left.
 #[derive(Debug)]
@@ -131,7 +133,8 @@ impl Guest {
         self.steps.iter().map(Step::longest).sum()
     }
 
-    /// Boots, runs and judges. Cases that were not reached have failed.
+    /// Boots, runs and judges. Cases that were not reached have failed. A guest that QEMU ended, and not its kernel, is booted again
+    /// for the steps that it has not ended.
     ///
     /// # Errors
     /// When the guest cannot be started.
@@ -140,15 +143,33 @@ impl Guest {
         self.lay_out(&share)?;
         self.machine.timeout = self.limit() + MARGIN;
         self.machine.share = Some(share.clone());
+        let mut finished = self.boot(&share, report)?;
+        for _ in 0..MOST_REPEATS {
+            let Outcome::StaleBreakpoint(_) = &finished.outcome else { break };
+            // What ran beside it knows only the one guest.
+            if self.companion.is_some() {
+                break;
+            }
+            let place = finished.console.display();
+            say(&format!("         {}: QEMU ran a breakpoint that was gone ({place}); it is booted again", self.name));
+            self.lay_out_steps(&share)?;
+            finished = self.boot(&share, report)?;
+        }
+        self.close(&share, &finished, report);
+        Ok(())
+    }
+
+    /// Boots for the steps that have not ended, and judges each.
+    fn boot(&self, share: &Path, report: &Mutex<Report>) -> Result<Finished> {
         let command = ["bash", "/share/run"].map(str::to_owned);
-        let machine = &self.machine;
-        let finished = thread::scope(|scope| {
+        let (machine, n_done) = (&self.machine, self.n_done(share));
+        thread::scope(|scope| {
             let guest = scope.spawn(|| machine.run(&command, Streams::Captured));
             if let Some(companion) = &self.companion {
-                scope.spawn(|| companion(&share));
+                scope.spawn(|| companion(share));
             }
-            for (number, step) in self.steps.iter().enumerate() {
-                let directory = step_directory(&share, number, step);
+            for (number, step) in self.steps.iter().enumerate().skip(n_done) {
+                let directory = step_directory(share, number, step);
                 while !directory.join("code").exists() && !guest.is_finished() {
                     thread::sleep(POLL_INTERVAL);
                 }
@@ -157,9 +178,13 @@ impl Guest {
                 }
             }
             guest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })?;
-        self.close(&share, &finished, report);
-        Ok(())
+        })
+    }
+
+    /// How many steps have ended; they run in their order.
+    fn n_done(&self, share: &Path) -> usize {
+        let has_ended = |&(number, step): &(usize, &Step)| step_directory(share, number, step).join("code").exists();
+        self.steps.iter().enumerate().take_while(has_ended).count()
     }
 
     fn lay_out(&self, share: &Path) -> Result<()> {
@@ -167,12 +192,18 @@ impl Guest {
         paths::create_dir(&share.join("filesystems"))?;
         paths::create_dir(&share.join("steps"))?;
         paths::write(&share.join("run"), DRIVER)?;
-        paths::write(&share.join("mounted"), "")?;
         for (number, (name, script)) in self.filesystems.iter().enumerate() {
             paths::write(&share.join(format!("filesystems/{number:02}-{name}")), script)?;
         }
-        for (number, step) in self.steps.iter().enumerate() {
+        self.lay_out_steps(share)
+    }
+
+    /// What the guest starts from, for the steps that have not ended.
+    fn lay_out_steps(&self, share: &Path) -> Result<()> {
+        paths::write(&share.join("mounted"), "")?;
+        for (number, step) in self.steps.iter().enumerate().skip(self.n_done(share)) {
             let directory = step_directory(share, number, step);
+            paths::remove_dir(&directory)?;
             paths::create_dir(&directory)?;
             paths::write(&directory.join("script"), &step.script)?;
             paths::write(&directory.join("limit"), step.longest().as_secs().to_string())?;
@@ -240,6 +271,9 @@ fn ending(finished: &Finished) -> String {
         Outcome::TimedOut => "the guest was ended by its time limit".to_owned(),
         Outcome::Panicked(console) => {
             format!("the guest's kernel panicked\n{}", last_lines(console, LINES_SHOWN, "\n"))
+        }
+        Outcome::StaleBreakpoint(console) => {
+            format!("QEMU ran a breakpoint that was gone\n{}", last_lines(console, LINES_SHOWN, "\n"))
         }
         Outcome::EmulatorFailed(console) => {
             format!("QEMU failed each time before the guest was up\n{}", last_lines(console, LINES_SHOWN, "\n"))

@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             eprintln!("error: guest did not finish within {} s (console: {console})", args.timeout);
             TIMED_OUT
         }
-        Outcome::Panicked(tail) => {
+        Outcome::Panicked(tail) | Outcome::StaleBreakpoint(tail) => {
             eprintln!("{tail}\nerror: the guest's kernel panicked (console: {console})");
             NO_VERDICT
         }
