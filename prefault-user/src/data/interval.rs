@@ -43,7 +43,7 @@ pub enum IntervalError {
         /// Whose latencies.
         operation: &'static str,
     },
-    /// The earlier snapshot has a slot that the later one has not, with something counted in it.
+    /// The earlier snapshot has a slot that the later one has not.
     #[error("slot {slot} vanished")]
     SlotVanished {
         /// Its number.
@@ -71,9 +71,7 @@ impl Interval {
         path_names: &[impl AsRef<str>],
     ) -> Result<Self, IntervalError> {
         let in_later = |slot| later.filesystems.iter().any(|filesystem| filesystem.slot == slot);
-        // Of two processors that claim a slot for the same filesystem one gives its slot back.
-        let mut used = earlier.filesystems.iter().filter(|filesystem| !filesystem.paths.is_empty());
-        if let Some(vanished) = used.find(|filesystem| !in_later(filesystem.slot)) {
+        if let Some(vanished) = earlier.filesystems.iter().find(|filesystem| !in_later(filesystem.slot)) {
             return Err(IntervalError::SlotVanished { slot: vanished.slot });
         }
         let filesystems = later.filesystems.iter().map(|filesystem| {
