@@ -7,8 +7,9 @@
 
 use super::{symbols::Symbols, text::ReadText};
 
-/// What an interrupt calls to preempt; there is none in a kernel built without preemption.
-const PREEMPTS: &str = "preempt_schedule_irq";
+/// What preempts a task that switches preemption on again. There is none in a kernel built without CONFIG_PREEMPTION, which has
+/// preempt_schedule_irq all the same (kernel/sched/core.c).
+const PREEMPTS: &str = "preempt_schedule";
 /// With CONFIG_PREEMPT_DYNAMIC interrupts get there by a static call, whose trampoline jumps to the function while
 /// preemption is on and returns while it is off (kernel/sched/core.c, `sched_dynamic_update`; 5.12 and later).
 const TRAMPOLINE: &str = "__SCT__irqentry_exit_cond_resched";
@@ -41,7 +42,8 @@ mod tests {
 
     const FUNCTIONS: &str = "ffffffff81000100 T raw_irqentry_exit_cond_resched\nffffffff81000200 T __x86_return_thunk\n\
                              ffffffff81000300 T end\n";
-    const PREEMPTION: &str = "ffffffff81000000 T preempt_schedule_irq\n";
+    const WITHOUT: &str = "ffffffff81000008 T preempt_schedule_irq\n";
+    const PREEMPTION: &str = "ffffffff81000000 T preempt_schedule\nffffffff81000008 T preempt_schedule_irq\n";
     const SWITCH: &str = "ffffffff81000400 T __SCT__irqentry_exit_cond_resched\n";
 
     fn preempts(symbols: &str, trampoline: [u8; JUMP_BYTES]) -> bool {
@@ -57,6 +59,7 @@ mod tests {
     #[test]
     fn kernels_built_without_preemption_and_with_it_for_good() {
         assert!(!preempts(FUNCTIONS, [0; 5]));
+        assert!(!preempts(&format!("{FUNCTIONS}{WITHOUT}"), [0; 5]));
         assert!(preempts(&format!("{FUNCTIONS}{PREEMPTION}"), [0; 5]));
     }
 
