@@ -229,10 +229,14 @@ pub enum Loss {
     EventDropped,
     /// Points hit by a task whose write had begun before measuring did.
     BeforeStart,
+    /// Prefaults called by a function that is not understood: it may be a write path.
+    PrefaultUnattributed,
+    /// Copies called by a function that is not understood: it may be a write path.
+    CopyUnattributed,
 }
 
 /// Number of loss counters.
-pub const N_LOSSES: usize = Loss::BeforeStart as usize + 1;
+pub const N_LOSSES: usize = Loss::CopyUnattributed as usize + 1;
 
 /// Latencies that are kept to measure the floor: a power of two.
 pub const FLOOR_SAMPLES: usize = 64;
@@ -324,7 +328,7 @@ const _: () = {
     assert!(size_of::<CopyLedger>() == 7 * 8 + size_of::<Latency>());
     assert!(size_of::<Ledger>() == 20 * 8 + 3 * size_of::<Latency>());
     assert!(size_of::<PathLedger>() == 56);
-    assert!(size_of::<SlotLedger>() == 5056 && size_of::<Losses>() == 128);
+    assert!(size_of::<SlotLedger>() == 5056 && size_of::<Losses>() == 192);
     assert!(size_of::<FloorSamples>() == 8 + 8 * FLOOR_SAMPLES);
     assert!(size_of::<SlotKey>() == 16);
     assert!(size_of::<SlotInfo>() == 80);

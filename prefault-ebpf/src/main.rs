@@ -31,7 +31,7 @@ use aya_ebpf::{
     macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint},
     programs::{FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext},
 };
-use prefault_ebpf::{COOKIE_FILE, TEXT_CHUNK_BYTES};
+use prefault_ebpf::{COOKIE_FILE, Loss, TEXT_CHUNK_BYTES};
 
 use crate::{
     context::{Pending, UNKNOWN},
@@ -133,6 +133,18 @@ fn prefault_only(ctx: ProbeContext) -> u32 {
 fn copy_only(ctx: ProbeContext) -> u32 {
     let (asked, iter) = arguments_behind(&ctx, Pending::Copy);
     operation::only_copy(result_of(ctx.regs), asked, iter);
+    0
+}
+
+#[kprobe]
+fn prefault_unattributed(_ctx: ProbeContext) -> u32 {
+    operation::unattributed(Loss::PrefaultUnattributed);
+    0
+}
+
+#[kprobe]
+fn copy_unattributed(_ctx: ProbeContext) -> u32 {
+    operation::unattributed(Loss::CopyUnattributed);
     0
 }
 

@@ -64,6 +64,10 @@ pub mod program {
     pub const PREFAULT_ONLY: &str = "prefault_only";
     /// The instruction behind the call of the copy, where nothing runs before it.
     pub const COPY_ONLY: &str = "copy_only";
+    /// A call of the prefault by a function that is not understood.
+    pub const PREFAULT_UNATTRIBUTED: &str = "prefault_unattributed";
+    /// A call of the copy by a function that is not understood.
+    pub const COPY_UNATTRIBUTED: &str = "copy_unattributed";
     /// Return of the prefault or of the copy itself, where the kernel allows probing them directly.
     pub const PREFAULT_RETURN: &str = "prefault_return";
     /// Return of the copy itself, where the kernel allows probing it directly.

@@ -131,6 +131,14 @@ fn finish_copy(context: &mut TaskContext, frame: &mut Frame, copied: u64, now: u
     }
 }
 
+/// An operation is called by a function of which nothing is known. Which filesystem it is for is not known either.
+#[inline(always)]
+pub fn unattributed(loss: Loss) {
+    if !windows::now().is_shut() && measures_task() {
+        lose(loss, 1);
+    }
+}
+
 /// Notes what an operation is called with, or was: the task, its context and the frame it is in, if it is in one.
 #[inline(always)]
 fn called<'a>(

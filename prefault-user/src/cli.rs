@@ -35,7 +35,8 @@ Exit codes:
   0  done (Ctrl-C, SIGTERM and a closed pipe included)
   1  `doctor`: the main job cannot run here; `selftest`: a count differs
   2  an error, said in one line on standard error
-  N  with COMMAND: its own exit code, or 128 plus the signal that ended it"
+  3  measured, but a switch of the host silenced points for a time, which is in the loss
+  N  with COMMAND: its own exit code unless that is 0, or 128 plus the signal that ended it"
 )]
 pub struct Cli {
     /// What to do; measuring, if nothing is given.

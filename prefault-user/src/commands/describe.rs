@@ -3,6 +3,8 @@
 use std::{fmt::Write as _, time::Duration};
 
 use crate::{
+    data::Silence,
+    kernel::names::shown,
     output::units,
     probe::{
         made::Made,
@@ -37,6 +39,15 @@ pub fn cost(text: &mut String, without: own_writes::Times, with: own_writes::Tim
     line(text, &format!("cost: to memory, {}", sizes.join(", ")));
 }
 
+/// Adds that nothing can be timed, since the clock advances in steps of so many nanoseconds.
+pub fn coarse_clock(text: &mut String, step_ns: u64) {
+    let step = units::duration(step_ns as f64);
+    line(
+        text,
+        &format!("clock: advances in steps of {step}, so that nothing is timed; writes are counted all the same"),
+    );
+}
+
 /// What the kernel made of the kprobes, in the order of the plan.
 #[derive(Debug, Default)]
 pub struct Points {
@@ -51,6 +62,12 @@ pub fn plan(text: &mut String, kernel: &str, plan: &Plan, points: &Points) {
     line(text, &format!("kernel: {kernel}"));
     let preemption = if plan.preemptible { "on: fentry and fexit would miss calls, and are not used" } else { "off" };
     line(text, &format!("preemption: {preemption}"));
+    if plan.ftrace_off {
+        line(
+            text,
+            &format!("ftrace: {}, and are not used; {}", Silence::FtraceOff.row().now, Silence::FtraceOff.row().remedy),
+        );
+    }
     line(text, "\nfunctions:");
     for planned in &plan.targets {
         let how = if planned.traceable { "probed itself" } else { "no ftrace location, probed at its calls" };
@@ -97,7 +114,7 @@ fn place(planned: &PlannedPath) -> String {
 
 fn site(planned: &PlannedSite) -> String {
     let call = &planned.site.call;
-    format!("{}+{:#x}{}", call.caller, call.offset(), module_suffix(call.module.as_deref()))
+    format!("{}+{:#x}{}", shown(&call.caller), call.offset(), module_suffix(call.module.as_deref()))
 }
 
 fn how<M: ToString, R: ToString>(mechanism: &Result<M, R>) -> String {
@@ -123,6 +140,9 @@ fn role(planned: &PlannedPath) -> &'static str {
 
 fn notes(planned: &PlannedSite) -> String {
     let mut notes = String::new();
+    if let Some(why) = planned.not_understood() {
+        notes.push_str(&format!("  ({why}; its calls are counted as lost)"));
+    }
     if planned.site.call.probed {
         notes.push_str("  (another tool's probe is here too)");
     }

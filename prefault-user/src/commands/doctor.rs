@@ -11,12 +11,15 @@ use super::{
 };
 use crate::{
     cli::DoctorArgs,
+    data::Timing,
     kernel::{
         Kernel,
         frozen::{Frozen, Function},
+        names::{Name, shown},
     },
     phases::Phases,
     probe::{
+        clock::usable,
         environment::obstacles,
         made::{self, Made},
         own_writes,
@@ -59,8 +62,10 @@ fn diagnose(args: &DoctorArgs, text: &mut String) -> bool {
             if let Some(bytes) = map_bytes {
                 describe::memory(text, bytes, args.slots);
             }
-            if let Some([without, with]) = times {
-                describe::cost(text, without, with);
+            match (usable(Timing::All).coarse_step_ns(), times) {
+                (Some(step_ns), _) => describe::coarse_clock(text, step_ns),
+                (None, Some([without, with])) => describe::cost(text, without, with),
+                (None, None) => {}
             }
             describe::verdict(text, true);
             true
@@ -132,12 +137,12 @@ fn frozen(kernel: &Kernel) -> Result<Frozen> {
     functions.extend(sites.paths.iter().map(|path| named(path.address, true)));
     // Where paths return is decided by the parts that the compiler split off and by the thunks they return through.
     let decides_returns = |name: &str| {
-        let whole = name.strip_suffix(".cold");
+        let whole = name.split_once(".cold").map(|(whole, _)| whole);
         name.ends_with("return_thunk")
-            || whole.is_some_and(|whole| sites.paths.iter().any(|path| path.function == whole))
+            || whole.is_some_and(|whole| sites.paths.iter().any(|path| path.function == shown(whole)))
     };
     let deciding = kernel.symbols.iter().filter(|symbol| decides_returns(symbol.name));
-    functions.extend(deciding.map(|symbol| named(symbol.address, symbol.name.ends_with(".cold"))));
+    functions.extend(deciding.map(|symbol| named(symbol.address, Name::of(symbol.name).is_cold)));
     functions.sort_by_key(|function| function.address);
     functions.dedup_by_key(|function| function.address);
     Ok(Frozen::save(kernel, &functions))

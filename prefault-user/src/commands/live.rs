@@ -19,16 +19,17 @@ use tokio::{
 
 use super::{
     modules::{Changes, ModuleWatch},
+    output::say,
     prepare,
+    sight::SightWatch,
     windows::Windows,
 };
 use crate::{
-    cli_counting::CountingArgs,
     data::{EventRecord, Filesystem, Floor, Limit, Limited, SiteReport, Snapshot, Timing},
+    output::units,
     phases::Phases,
     probe::{
         counters::Counters,
-        filters::Filters,
         plan::{Plan, Wish},
         session::{Options, Session},
     },
@@ -52,21 +53,6 @@ const LONGEST_MODULE_INTERVAL: Duration = Duration::from_secs(300);
 /// Where the kernel shows its modules.
 const MODULES: &str = "/sys/module";
 
-/// What a session is started with, as typed. `events`: short copies and failed prefaults come one by one too.
-pub fn options(args: &CountingArgs, filters: Filters, events: bool) -> Options {
-    Options {
-        verbose: args.verbose,
-        events,
-        slots: args.slots,
-        filters,
-        own_cost: args.own_cost || args.max_overhead.is_some(),
-        timing: args.timing(),
-        floor: !args.no_latency || args.max_overhead.is_some(),
-        limit_percent: args.max_overhead,
-        wish: args.wish(),
-    }
-}
-
 /// A session and what follows it.
 pub struct Live {
     kernel: String,
@@ -76,6 +62,7 @@ pub struct Live {
     announcements: Option<AsyncFd<RingBuf<MapData>>>,
     /// How points in modules that come are made.
     wish: Wish,
+    timing: Timing,
     path_names: Vec<String>,
     ring: AsyncFd<RingBuf<MapData>>,
     /// There may be more events in the ring than were taken.
@@ -91,6 +78,7 @@ pub struct Live {
     plan_has_changed: bool,
     /// Keeps to a limit, if there is one.
     windows: Option<Windows>,
+    sight: SightWatch,
 }
 
 impl Live {
@@ -100,6 +88,12 @@ impl Live {
     /// What stands in the way, with a remedy.
     pub fn begin(options: &Options) -> Result<Self> {
         prepare::check()?;
+        if let Some(step_ns) = options.timing.coarse_step_ns() {
+            say(&format!(
+                "nothing is timed: this machine's clock advances in steps of {}",
+                units::duration(step_ns as f64)
+            ));
+        }
         // Before the facts are read: a module that comes in between is then found twice, not missed.
         let modules = ModuleWatch::begin(Path::new(MODULES)).with_context(|| format!("failed to read {MODULES}"))?;
         let phases = Phases::begin();
@@ -109,15 +103,17 @@ impl Live {
         let ring = watched(session.take_events()?)?;
         let announcements = session.take_announcements()?.map(watched).transpose()?;
         let logger = if options.verbose { session.logger()? } else { None };
+        let sight = SightWatch::begin(session.counters().sight())?;
         let windows = options
             .limit_percent
-            .map(|percent| Windows::begin(limit(percent), options.timing != Timing::None, &session));
+            .map(|percent| Windows::begin(limit(percent), options.timing.one_in().is_some(), &session));
         let mut live = Self {
             windows,
             kernel,
             modules,
             announcements,
             wish: options.wish,
+            timing: options.timing,
             path_names: session.plan().path_names(),
             ring,
             more_events: false,
@@ -128,8 +124,14 @@ impl Live {
             event_ticker: options.events.then(|| ticker(EVENT_INTERVAL)),
             module_ticker: ticker(MODULE_INTERVAL),
             plan_has_changed: false,
+            sight,
             session,
         };
+        for caller in live.plan().not_understood() {
+            say(&format!(
+                "{caller} calls the prefault or the copy and is not understood: its calls are counted as lost"
+            ));
+        }
         // What came before modules were announced.
         let changes = live.modules.look();
         live.follow_modules(changes)?;
@@ -149,6 +151,11 @@ impl Live {
     /// What the points themselves add to latencies, if that was measured.
     pub fn floor(&self) -> Option<Floor> {
         self.session.floor()
+    }
+
+    /// Which writes are timed.
+    pub fn timing(&self) -> Timing {
+        self.timing
     }
 
     /// What became of every site.
@@ -227,6 +234,10 @@ impl Live {
                 Ok(Vec::new())
             }
             () = tick(&mut self.event_ticker) => Ok(self.take_events()),
+            () = self.sight.due() => {
+                self.plan_has_changed |= self.sight.look(&mut self.session)?;
+                Ok(Vec::new())
+            }
             announced = announced(&mut self.announcements) => {
                 announced.context("failed to wait for modules")?;
                 let changes = self.modules.look();

@@ -18,8 +18,9 @@ use tokio::{
 
 use super::{
     filters::filters,
-    live::{Live, options, tick, ticker},
+    live::{Live, tick, ticker},
     output::{Output, is_closed_pipe},
+    prepare::options,
 };
 use crate::{
     cli::MeasureArgs,
@@ -32,6 +33,9 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Tables after which the heading is repeated.
 const TABLES_PER_HEADER: u32 = 20;
+
+/// Exit code of a measurement during which points were silenced.
+const SILENCED: u8 = 3;
 
 /// How long a command may take to end by itself once it was asked to.
 const LONGEST_END: Duration = Duration::from_secs(5);
@@ -75,7 +79,8 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
     let last = measurement.finish(&mut output);
     let exit_code = outcome?;
     last?;
-    Ok(exit_code)
+    // What a command says itself comes first.
+    Ok(if exit_code == 0 && measurement.was_silenced { SILENCED } else { exit_code })
 }
 
 /// What ends a measurement from outside.
@@ -127,6 +132,8 @@ struct Measurement {
     as_json: bool,
     print_events: bool,
     timing: Timing,
+    /// Points did not run for a time.
+    was_silenced: bool,
 }
 
 impl Measurement {
@@ -143,7 +150,8 @@ impl Measurement {
             layout: table::Layout::new(table::Scale::PerSecond),
             as_json: args.json,
             print_events: args.events,
-            timing: args.counting.timing(),
+            timing: live.timing(),
+            was_silenced: false,
             live,
         })
     }
@@ -217,7 +225,7 @@ impl Measurement {
         }
         text.push_str(&self.layout.rows(interval));
         if !interval.loss.is_empty() {
-            text.push_str(&report::loss(&interval.loss));
+            text.push_str(&report::loss(&interval.loss, &self.live.plan().not_understood()));
         }
         text.push_str(&report::own_cost(interval));
         if let Some(limited) = self.live.limited() {
@@ -242,6 +250,7 @@ impl Measurement {
         self.live.finish();
         let events = self.live.take_events();
         let last = self.live.snapshot();
+        self.was_silenced = last.silenced.ever();
         self.pass_on_events(events, output)?;
         self.live.pass_on_messages();
         let since = if self.as_json { &self.previous } else { &self.first };

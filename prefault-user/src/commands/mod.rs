@@ -12,6 +12,7 @@ mod output;
 mod parts;
 mod prepare;
 pub mod selftest;
+mod sight;
 mod windows;
 
 use anyhow::Result;

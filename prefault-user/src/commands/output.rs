@@ -41,3 +41,8 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
 }
+
+/// Says a line on standard error. That its reader has gone ends nothing.
+pub fn say(text: &str) {
+    let _unused = writeln!(io::stderr(), "prefault: {text}");
+}

@@ -5,16 +5,35 @@ use std::{io, panic::resume_unwind, path::Path, thread};
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::{
+    cli_counting::CountingArgs,
     kernel::Kernel,
     phases::Phases,
     probe::{
+        clock::usable,
         environment::obstacles,
+        filters::Filters,
         plan::{Plan, Wish},
-        session::Groundwork,
+        session::{Groundwork, Options},
         text_through_bpf,
     },
     sites::Sites,
 };
+
+/// What a session is started with, as typed. `events`: short copies and failed prefaults come one by one too.
+pub fn options(args: &CountingArgs, filters: Filters, events: bool) -> Options {
+    let timing = usable(args.timing());
+    Options {
+        verbose: args.verbose,
+        events,
+        slots: args.slots,
+        filters,
+        own_cost: args.own_cost || args.max_overhead.is_some(),
+        timing,
+        floor: timing.one_in().is_some() || (args.max_overhead.is_some() && timing.coarse_step_ns().is_none()),
+        limit_percent: args.max_overhead,
+        wish: args.wish(),
+    }
+}
 
 /// Where the running kernel shows itself.
 pub const ROOT: &str = "/";

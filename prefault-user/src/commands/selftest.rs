@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     cli::SelftestArgs,
-    data::{Interval, Snapshot, Timing},
+    data::{Interval, LossUnit, Snapshot, Timing, silence::SILENCES},
+    output::units,
     phases::Phases,
     probe::{
         filters::Filters,
@@ -71,6 +72,11 @@ fn compare_all(args: &SelftestArgs) -> Result<u8> {
             differences += u64::from(!row.is_exact());
             output.write(&row.to_string())?;
         }
+    }
+    let silenced = session.counters().sight().look();
+    for row in SILENCES.iter().filter(|row| silenced.ns[row.silence as usize] > 0) {
+        let time = units::duration(silenced.ns[row.silence as usize] as f64);
+        output.write(&format!("\n{time} {}; to try again: {}\n", row.phrase, row.remedy))?;
     }
     output.write(&match differences {
         0 => "\nall counts are exact\n".to_owned(),
@@ -149,7 +155,13 @@ fn compare(session: &Session, place: &Place, kind: Kind, seed: u64) -> Result<Ro
         kind,
         truth,
         counted: Counts::of_interval(&interval),
-        lost: interval.loss.entries().map(|entry| entry.count).sum(),
+        // Times are told at the end.
+        lost: interval
+            .loss
+            .entries()
+            .filter(|entry| entry.unit != LossUnit::Nanoseconds)
+            .map(|entry| entry.count)
+            .sum(),
     })
 }
 

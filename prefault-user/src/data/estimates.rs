@@ -281,6 +281,7 @@ mod tests {
                 missed_runs: 0,
                 events_unread: 0,
                 own_cost: None,
+                silenced: crate::data::Silenced::default(),
             }
         }
 

@@ -2,7 +2,7 @@
 //!
 //! Plain data; `series` makes the filesystems of it, commands the rest.
 
-use super::{EventRecord, FilesystemInterval, Floor, Limited, LossReport, OwnCost, Timing};
+use super::{EventRecord, FilesystemInterval, Floor, Limited, LossReport, OwnCost, Silenced, Timing};
 
 /// Everything an exporter shows at one moment.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Exported {
     pub exemplars: Vec<Exemplar>,
     /// What was missed.
     pub loss: LossReport,
+    /// For how long points were silenced, and whether they are.
+    pub silenced: Silenced,
     /// What measuring took, if that is measured.
     pub own_cost: Option<OwnCost>,
     /// What came of a limit to the cost, if there is one.
@@ -80,7 +82,7 @@ pub struct Exemplar {
 pub struct SiteCount {
     /// `prefault` or `copy`.
     pub operation: String,
-    /// Mechanism, or [`SiteCount::NONE`] or [`SiteCount::NOT_A_WRITE`].
+    /// Mechanism, or [`SiteCount::NONE`], [`SiteCount::UNATTRIBUTED`] or [`SiteCount::NOT_A_WRITE`].
     pub mechanism: String,
     /// How many.
     pub count: u64,
@@ -89,6 +91,8 @@ pub struct SiteCount {
 impl SiteCount {
     /// Mechanism of sites that could not be measured.
     pub const NONE: &str = "none";
+    /// Mechanism of sites whose caller is not understood: their operations are counted as lost.
+    pub const UNATTRIBUTED: &str = "unattributed";
     /// Mechanism of sites that are part of no buffered write and need not be measured.
     pub const NOT_A_WRITE: &str = "not a write";
 }

@@ -65,6 +65,7 @@ mod tests {
             mechanism: None,
             points,
             why_not: None,
+            unattributed: false,
         }
     }
 

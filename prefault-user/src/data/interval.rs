@@ -105,10 +105,14 @@ fn loss_between(earlier: &Snapshot, later: &Snapshot) -> Result<LossReport, Inte
     let mut loss = LossReport {
         kernel_missed_runs: grown("missed runs", earlier.missed_runs, later.missed_runs)?,
         events_unread: grown("events unread", earlier.events_unread, later.events_unread)?,
+        silenced_ns: later.silenced.ns,
         ..LossReport::default()
     };
     for (index, counter) in loss.counters.iter_mut().enumerate() {
         *counter = grown("loss", earlier.losses[index], later.losses[index])?;
+    }
+    for (ns, before) in loss.silenced_ns.iter_mut().zip(earlier.silenced.ns) {
+        *ns = grown("silenced", before, *ns)?;
     }
     Ok(loss)
 }
@@ -255,7 +259,15 @@ mod tests {
     }
 
     fn snapshot(at_ns: u64, filesystems: Vec<FilesystemCounters>) -> Snapshot {
-        Snapshot { at_ns, filesystems, losses: [0; N_LOSSES], missed_runs: 0, events_unread: 0, own_cost: None }
+        Snapshot {
+            at_ns,
+            filesystems,
+            losses: [0; N_LOSSES],
+            missed_runs: 0,
+            events_unread: 0,
+            own_cost: None,
+            silenced: crate::data::Silenced::default(),
+        }
     }
 
     fn between(earlier: &Snapshot, later: &Snapshot) -> Result<Interval, IntervalError> {

@@ -1,8 +1,11 @@
-//! Everything that was missed, by reason: one table of names and phrases for all outputs.
+//! Everything that was missed, by reason: one table of names and phrases for all outputs. Reasons are counters of the programs, or
+//! times in which points were silenced ([`super::Silence`]).
 //!
 //! A reason that is missing from the table does not pass the tests. What a loss means for a number is said in its phrase.
 
 use prefault_ebpf::{Loss, N_LOSSES};
+
+use super::silence::{N_SILENCES, SILENCES};
 
 /// How one reason is named.
 struct Reason {
@@ -25,16 +28,17 @@ const REASONS: [Reason; N_LOSSES] = [
     reason(Loss::CopyEnd, "copy_end", "copies called whose return was not seen"),
     reason(Loss::PrefaultOutside, "prefault_outside", "prefaults outside any write that was entered"),
     reason(Loss::CopyOutside, "copy_outside", "copies outside any write that was entered"),
-    reason(Loss::UncopiedBytes, UNCOPIED_BYTES_KEY, "bytes returned by writes that no copy was seen to copy"),
+    reason(Loss::UncopiedBytes, "uncopied_bytes", "bytes returned by writes that no copy was seen to copy"),
     reason(Loss::NoContext, "no_context", "points hit by tasks whose context could not be allocated"),
     reason(Loss::TooDeep, "too_deep", "paths nested too deep to be followed"),
     reason(Loss::NoFilesystem, "no_filesystem", "writes whose filesystem could not be read, counted under other"),
     reason(Loss::NotFollowed, "not_followed", "processes not followed because too many are"),
     reason(Loss::EventDropped, "event_dropped", "events dropped because the ring was full; the counts are complete"),
     reason(Loss::BeforeStart, "before_start", "writes in flight when measuring began"),
+    reason(Loss::PrefaultUnattributed, "prefault_unattributed", "prefaults by callers that are not understood"),
+    reason(Loss::CopyUnattributed, "copy_unattributed", "copies by callers that are not understood"),
 ];
 
-const UNCOPIED_BYTES_KEY: &str = "uncopied_bytes";
 const MISSED_RUNS_KEY: &str = "kernel_missed_runs";
 const MISSED_RUNS_PHRASE: &str = "program runs skipped by the kernel";
 const EVENTS_UNREAD_KEY: &str = "events_unread";
@@ -49,6 +53,19 @@ pub struct LossReport {
     pub kernel_missed_runs: u64,
     /// Events that reached the ring but were not read by userspace.
     pub events_unread: u64,
+    /// Time in which points were silenced, in nanoseconds, indexed by [`super::Silence`].
+    pub silenced_ns: [u64; N_SILENCES],
+}
+
+/// What is counted of a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossUnit {
+    /// How often something was missed.
+    Times,
+    /// Bytes.
+    Bytes,
+    /// Nanoseconds in which something was missed; nobody knows how often.
+    Nanoseconds,
 }
 
 /// One reason and how often it occurred.
@@ -58,14 +75,16 @@ pub struct LossEntry {
     pub key: &'static str,
     /// What was counted, in the plural.
     pub phrase: &'static str,
-    /// How often; bytes for `uncopied_bytes`.
+    /// How much.
     pub count: u64,
+    /// Of what.
+    pub unit: LossUnit,
 }
 
 impl LossEntry {
-    /// Whether bytes were counted, and not how often something was missed.
-    pub fn is_bytes(&self) -> bool {
-        self.key == UNCOPIED_BYTES_KEY
+    /// Whether it is of callers that are not understood, which can be named.
+    pub fn is_unattributed(&self) -> bool {
+        [Loss::PrefaultUnattributed, Loss::CopyUnattributed].iter().any(|&loss| REASONS[loss as usize].key == self.key)
     }
 }
 
@@ -76,11 +95,20 @@ impl LossReport {
             key: reason.key,
             phrase: reason.phrase,
             count: self.counters[reason.loss as usize],
+            unit: if reason.loss == Loss::UncopiedBytes { LossUnit::Bytes } else { LossUnit::Times },
         });
-        counted.chain([
-            LossEntry { key: MISSED_RUNS_KEY, phrase: MISSED_RUNS_PHRASE, count: self.kernel_missed_runs },
-            LossEntry { key: EVENTS_UNREAD_KEY, phrase: EVENTS_UNREAD_PHRASE, count: self.events_unread },
-        ])
+        let times = |key, phrase, count| LossEntry { key, phrase, count, unit: LossUnit::Times };
+        let silenced = SILENCES.iter().zip(self.silenced_ns).map(|(row, count)| LossEntry {
+            key: row.loss_key,
+            phrase: row.phrase,
+            count,
+            unit: LossUnit::Nanoseconds,
+        });
+        let of_kernel = [
+            times(MISSED_RUNS_KEY, MISSED_RUNS_PHRASE, self.kernel_missed_runs),
+            times(EVENTS_UNREAD_KEY, EVENTS_UNREAD_PHRASE, self.events_unread),
+        ];
+        counted.chain(of_kernel).chain(silenced)
     }
 
     /// The counters that are not zero.
@@ -115,7 +143,7 @@ mod tests {
     #[test]
     fn keys_and_phrases_are_unique_and_well_formed() {
         let entries: Vec<LossEntry> = LossReport::default().entries().collect();
-        assert_eq!(entries.len(), N_LOSSES + 2);
+        assert_eq!(entries.len(), N_LOSSES + 2 + N_SILENCES);
         let keys: HashSet<&str> = entries.iter().map(|entry| entry.key).collect();
         let phrases: HashSet<&str> = entries.iter().map(|entry| entry.phrase).collect();
         assert_eq!((keys.len(), phrases.len()), (entries.len(), entries.len()));
@@ -145,8 +173,13 @@ mod tests {
             .collect();
         reports.push(LossReport { kernel_missed_runs: 7, ..LossReport::default() });
         reports.push(LossReport { events_unread: 7, ..LossReport::default() });
+        reports.extend((0..N_SILENCES).map(|index| {
+            let mut report = LossReport::default();
+            report.silenced_ns[index] = 7;
+            report
+        }));
         let seen: Vec<LossEntry> = reports.iter().flat_map(LossReport::non_zero).collect();
-        assert_eq!(seen.len(), N_LOSSES + 2);
+        assert_eq!(seen.len(), N_LOSSES + 2 + N_SILENCES);
         assert!(seen.iter().all(|entry| entry.count == 7));
         assert!(reports.iter().all(|report| !report.is_empty()));
         assert_eq!(reports[Loss::EventDropped as usize].count(Loss::EventDropped), 7);

@@ -37,6 +37,11 @@ pub enum Timing {
     None,
     /// One in this many, at least 2, chosen at random.
     OneIn(u32),
+    /// None, because the clock advances in steps of so many nanoseconds.
+    CoarseClock {
+        /// The step.
+        step_ns: u64,
+    },
 }
 
 impl Timing {
@@ -53,8 +58,16 @@ impl Timing {
     pub fn one_in(self) -> Option<u32> {
         match self {
             Self::All => Some(1),
-            Self::None => None,
+            Self::None | Self::CoarseClock { .. } => None,
             Self::OneIn(n) => Some(n),
+        }
+    }
+
+    /// The step of the clock, if it is what keeps writes from being timed, in nanoseconds.
+    pub fn coarse_step_ns(self) -> Option<u64> {
+        match self {
+            Self::CoarseClock { step_ns } => Some(step_ns),
+            _ => None,
         }
     }
 }
@@ -82,6 +95,8 @@ pub struct SiteReport {
     pub points: Option<Points>,
     /// Why it was not measured, `None` if it was.
     pub why_not: Option<String>,
+    /// Whether its operations were counted as lost, because its caller is not understood.
+    pub unattributed: bool,
 }
 
 /// One short copy or failed prefault, with names in place of numbers.

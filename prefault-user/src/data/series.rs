@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use prefault_ebpf::{OTHER_SLOT, PathLedger};
 
 use super::{
-    Filesystem, FilesystemCounters, Interval, IntervalError, OwnCost, PathCounters, Snapshot, add_ledger,
+    Filesystem, FilesystemCounters, Interval, IntervalError, OwnCost, PathCounters, Silenced, Snapshot, add_ledger,
     add_path_ledger,
     exported::{Labels, Series},
     zero_ledger,
@@ -84,6 +84,7 @@ impl SeriesTable {
             missed_runs: 0,
             events_unread: 0,
             own_cost: None,
+            silenced: Silenced::default(),
         };
         let summed = Snapshot { filesystems: self.sums(snapshot, path_names), own_cost, ..snapshot.clone() };
         let interval = Interval::between(&nothing, &summed, path_names)?;
@@ -184,6 +185,7 @@ mod tests {
             missed_runs: 0,
             events_unread: 0,
             own_cost: None,
+            silenced: Silenced::default(),
         }
     }
 

@@ -7,7 +7,7 @@ use prefault_ebpf::{
     CopyLedger, Latency, Ledger, N_BUCKETS, N_LOSSES, OTHER_SLOT, PathLedger, PrefaultLedger, SlotInfo, WriteLedger,
 };
 
-use super::OwnCost;
+use super::{OwnCost, Silenced};
 
 /// Bits of a kernel `dev_t` that hold the minor number.
 const MINOR_BITS: u32 = 20;
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub events_unread: u64,
     /// What measuring took so far, if that is measured.
     pub own_cost: Option<OwnCost>,
+    /// For how long points were silenced.
+    pub silenced: Silenced,
 }
 
 /// Counters of one filesystem, cumulative.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Kernel,
+    names::Name,
     symbols::Symbols,
     text::SavedText,
     types::{MEMBERS, SavedTypes, USER_ITER_TYPES, parameter_key},
@@ -23,6 +24,9 @@ pub struct Frozen {
     pub types: SavedTypes,
     /// Whether kernel code is preempted.
     pub preemptible: bool,
+    /// Whether points that ftrace makes are switched off.
+    #[serde(default)]
+    pub ftrace_off: bool,
 }
 
 /// Text of one function.
@@ -52,6 +56,7 @@ impl Frozen {
             text: Vec::new(),
             types: SavedTypes::default(),
             preemptible: kernel.preemptible,
+            ftrace_off: kernel.ftrace_off,
         };
         for name in ["_stext", "_etext"] {
             if let Some(symbol) = kernel.symbols.in_kernel(name) {
@@ -77,9 +82,11 @@ impl Frozen {
             // The end of a function is where the next one starts.
             self.symbols.push(format!("{:016x} t end_of_{}{module}", range.end, symbol.name));
         }
+        let name = Name::of(symbol.name);
+        let described_as = if name.keeps_arguments { name.plain } else { symbol.name };
         self.types.parameters.insert(
-            parameter_key(symbol.name, symbol.module),
-            kernel.types.first_parameter(symbol.name, symbol.module),
+            parameter_key(described_as, symbol.module),
+            kernel.types.first_parameter(described_as, symbol.module),
         );
     }
 
@@ -114,6 +121,7 @@ impl Frozen {
             text: Box::new(SavedText::new(pieces)),
             types: Box::new(self.types),
             preemptible: self.preemptible,
+            ftrace_off: self.ftrace_off,
         })
     }
 }

@@ -4,7 +4,9 @@
 
 pub mod btf;
 pub mod frozen;
+pub mod names;
 pub mod preemption;
+pub mod switches;
 pub mod symbols;
 pub mod text;
 pub mod types;
@@ -14,7 +16,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::phases::Phases;
+use crate::{data::Silence, phases::Phases};
+use switches::is_off;
 use symbols::Symbols;
 use text::{Kcore, ReadText};
 use types::{BtfTypes, Types};
@@ -31,6 +34,8 @@ pub struct Kernel {
     pub types: Box<dyn Types>,
     /// Whether kernel code is preempted.
     pub preemptible: bool,
+    /// Whether points that ftrace makes are switched off (sysctl kernel.ftrace_enabled).
+    pub ftrace_off: bool,
 }
 
 impl fmt::Debug for Kernel {
@@ -96,7 +101,8 @@ impl Kernel {
                 Err(error) => fallback(error)?,
             };
         let preemptible = preemption::is_preemptible(&symbols, &*text);
-        Ok(Self { release, symbols, text, types: Box::new(types), preemptible })
+        let ftrace_off = is_off(root, Silence::FtraceOff);
+        Ok(Self { release, symbols, text, types: Box::new(types), preemptible, ftrace_off })
     }
 }
 

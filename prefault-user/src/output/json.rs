@@ -33,6 +33,7 @@ struct Document<'a> {
     kernel: &'a str,
     duration_ns: u64,
     timed_one_in: Option<u32>,
+    clock_step_ns: Option<u64>,
     floor: Option<FloorOf>,
     filesystems: Vec<Filesystem<'a>>,
     sites: Vec<Site<'a>>,
@@ -166,6 +167,7 @@ struct Site<'a> {
     mechanism: Option<&'a str>,
     points: Option<&'static str>,
     why_not: Option<&'a str>,
+    unattributed: bool,
 }
 
 #[derive(Serialize)]
@@ -191,6 +193,7 @@ impl<'a> From<&'a Report> for Document<'a> {
             kernel: &report.kernel,
             duration_ns: report.interval.duration_ns,
             timed_one_in: report.timing.one_in(),
+            clock_step_ns: report.timing.coarse_step_ns(),
             floor: report.floor.map(|Floor { jump_ns, trap_ns }| FloorOf { jump_ns, trap_ns }),
             filesystems: report.interval.filesystems.iter().map(Filesystem::from).collect(),
             sites: report.sites.iter().map(Site::from).collect(),
@@ -346,19 +349,18 @@ impl From<&CopyStats> for Copies {
 
 impl<'a> From<&'a SiteReport> for Site<'a> {
     fn from(site: &'a SiteReport) -> Self {
-        let SiteReport { caller, offset, target, operation, module, paths, attached, mechanism, points, why_not } =
-            site;
         Self {
-            caller,
-            offset: *offset,
-            target,
-            operation,
-            module: module.as_deref(),
-            paths,
-            attached: *attached,
-            mechanism: mechanism.as_deref(),
-            points: points.map(Points::name),
-            why_not: why_not.as_deref(),
+            caller: &site.caller,
+            offset: site.offset,
+            target: &site.target,
+            operation: &site.operation,
+            module: site.module.as_deref(),
+            paths: &site.paths,
+            attached: site.attached,
+            mechanism: site.mechanism.as_deref(),
+            points: site.points.map(Points::name),
+            why_not: site.why_not.as_deref(),
+            unattributed: site.unattributed,
         }
     }
 }

@@ -130,7 +130,7 @@ fn loss(page: &mut String, exported: &Exported) {
     } else {
         page.push_str("<ul>\n");
         for entry in exported.loss.non_zero() {
-            let _unused = writeln!(page, "<li>{} {}</li>", units::count(entry.count), entry.phrase);
+            let _unused = writeln!(page, "<li>{} {}</li>", units::lost(&entry), entry.phrase);
         }
         page.push_str("</ul>\n");
     }

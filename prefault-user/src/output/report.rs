@@ -1,6 +1,6 @@
 //! The text at the end of a measurement: table, verdict and histograms of each filesystem, sites, losses.
 
-use crate::data::{FilesystemInterval, Floor, Interval, LossReport, PathStats, Report, SiteReport, Timing};
+use crate::data::{FilesystemInterval, Floor, Interval, LossEntry, LossReport, PathStats, Report, SiteReport, Timing};
 
 use super::table::{self, Scale};
 use super::{histogram, limited, sentence, units};
@@ -32,7 +32,7 @@ pub fn report(report: &Report) -> String {
     if let Some(limited) = &report.limited {
         text.push_str(&limited::report(limited));
     }
-    text.push_str(&loss(&interval.loss));
+    text.push_str(&loss(&interval.loss, &not_understood(&report.sites)));
     text
 }
 
@@ -47,14 +47,30 @@ pub fn own_cost(interval: &Interval) -> String {
     )
 }
 
-/// What was missed: `loss: none`, or one line for each counter that is not zero.
-pub fn loss(loss: &LossReport) -> String {
+/// What was missed: `loss: none`, or one line for each counter that is not zero. `not_understood` are the callers whose operations
+/// are lost.
+pub fn loss(loss: &LossReport, not_understood: &[String]) -> String {
     if loss.is_empty() {
         return "loss: none\n".to_owned();
     }
-    let width = loss.non_zero().map(|entry| units::count(entry.count).len()).max().unwrap_or(0);
-    let lines = loss.non_zero().map(|entry| format!("  {:>width$}  {}\n", units::count(entry.count), entry.phrase));
-    "loss:\n".to_owned() + &lines.collect::<String>()
+    let width = loss.non_zero().map(|entry| units::lost(&entry).chars().count()).max().unwrap_or(0);
+    let line = |entry: LossEntry| {
+        let callers = match entry.is_unattributed() && !not_understood.is_empty() {
+            true => format!(": {}", units::printable(&not_understood.join(", "))),
+            false => String::new(),
+        };
+        format!("  {:>width$}  {}{callers}\n", units::lost(&entry), entry.phrase)
+    };
+    "loss:\n".to_owned() + &loss.non_zero().map(line).collect::<String>()
+}
+
+/// Callers whose operations are lost, each once.
+fn not_understood(sites: &[SiteReport]) -> Vec<String> {
+    let mut callers: Vec<String> =
+        sites.iter().filter(|site| site.unattributed).map(|site| site.caller.clone()).collect();
+    callers.sort();
+    callers.dedup();
+    callers
 }
 
 /// What the times are of, and what of them is the probes'.
@@ -63,6 +79,10 @@ fn timed(timing: Timing, floor: Option<Floor>) -> String {
     match timing {
         Timing::All => format!("All times {include}"),
         Timing::None => "No write was timed; all are counted.\n".to_owned(),
+        Timing::CoarseClock { step_ns } => {
+            let step = units::duration(step_ns as f64);
+            format!("No write was timed, because this machine's clock advances in steps of {step}; all are counted.\n")
+        }
         Timing::OneIn(n) => {
             let n = units::count(n.into());
             format!("One write in {n} was timed, chosen at random; all are counted.\nTimes {include}")
@@ -100,7 +120,7 @@ fn section(filesystem: &FilesystemInterval, report: &Report) -> String {
     text.push('\n');
     text.push_str(&paths(filesystem));
     text.push_str(&indented(&wrapped(&sentence::verdict(filesystem), TEXT_WIDTH - 2)));
-    if report.timing == Timing::None {
+    if report.timing.one_in().is_none() {
         return text;
     }
     // The time of a write has all the points in it that it met.
@@ -177,6 +197,8 @@ fn wrapped(text: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use prefault_ebpf::Loss;
+
     use super::*;
 
     #[test]
@@ -194,11 +216,23 @@ mod tests {
 
     #[test]
     fn no_loss_is_said_to_be_none() {
-        assert_eq!(loss(&LossReport::default()), "loss: none\n");
+        assert_eq!(loss(&LossReport::default(), &[]), "loss: none\n");
         let lost = LossReport { kernel_missed_runs: 1200, events_unread: 3, ..LossReport::default() };
         assert_eq!(
-            loss(&lost),
+            loss(&lost, &[]),
             "loss:\n  1,200  program runs skipped by the kernel\n      3  events not read from the ring; the counts are complete\n"
         );
+    }
+
+    #[test]
+    fn a_loss_by_name_has_the_name_and_a_time_its_unit() {
+        let mut lost = LossReport { silenced_ns: [0, 1_500_000_000], ..LossReport::default() };
+        lost.counters[Loss::PrefaultUnattributed as usize] = 60;
+        let text = loss(&lost, &["f2fs_file_write_iter".to_owned()]);
+        let [first, second] = [
+            "loss:\n      60  prefaults by callers that are not understood: f2fs_file_write_iter\n",
+            "  1.50 s  in which all kprobes were switched off, or may have been: no kprobe ran\n",
+        ];
+        assert_eq!(text, format!("{first}{second}"));
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Nothing is rounded to zero or to all: what is not quite none or not quite everything says so.
 
+use crate::data::{LossEntry, LossUnit};
+
 const NS_PER_SECOND: f64 = 1e9;
 
 /// A duration given in nanoseconds: whole nanoseconds below a microsecond, else three significant digits in µs, ms or
@@ -131,6 +133,14 @@ fn three_digits(value: f64) -> String {
         _ => 0,
     };
     format!("{value:.decimals$}")
+}
+
+/// How much was lost, with its unit where it is a time.
+pub fn lost(entry: &LossEntry) -> String {
+    match entry.unit {
+        LossUnit::Times | LossUnit::Bytes => count(entry.count),
+        LossUnit::Nanoseconds => duration(entry.count as f64),
+    }
 }
 
 #[cfg(test)]

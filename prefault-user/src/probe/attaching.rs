@@ -192,6 +192,11 @@ impl Attaching {
         self.take_away(|point| point.link.address.is_some() && is_meant(point.place));
     }
 
+    /// Takes away every point of paths by number.
+    pub(super) fn detach_paths(&mut self, paths: &[usize]) {
+        self.take_away(|point| point.place.is_of(paths, &[]));
+    }
+
     fn take_away(&mut self, is_meant: impl Fn(&Point) -> bool) {
         let gone: Vec<Point> = self.points.extract_if(.., |point| is_meant(point)).collect();
         let named = gone.iter().filter(|point| point.place.is_of_path());

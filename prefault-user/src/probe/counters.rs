@@ -9,6 +9,7 @@ use prefault_ebpf::{Losses, MAX_PATHS, N_LOSSES, OTHER_SLOT, PathLedger, SlotLed
 use super::{
     mapped::Mapped,
     pods::{PodLosses, PodSlotInfo, PodSlotLedger},
+    sight::Sight,
     stats::Programs,
 };
 use crate::data::{
@@ -23,6 +24,7 @@ pub struct Counters {
     slot_info: Mapped<PodSlotInfo>,
     /// Keeps the kernel measuring the runs of our programs.
     runs_measured: Option<OwnedFd>,
+    sight: Sight,
 }
 
 impl Counters {
@@ -34,7 +36,13 @@ impl Counters {
             losses: Mapped::take(bpf, map::LOSSES)?,
             slot_info: Mapped::take(bpf, map::SLOT_INFO)?,
             runs_measured,
+            sight: Sight::open(),
         })
+    }
+
+    /// Whether the points run.
+    pub fn sight(&self) -> &Sight {
+        &self.sight
     }
 
     /// Reads all counters, of write paths those of the first `n_paths` of the plan. `events_unread` is what the caller
@@ -51,7 +59,8 @@ impl Counters {
         let missed_runs = programs.iter().map(|program| program.missed_runs).sum();
         let own_cost = programs.iter().fold(OwnCost::default(), |sum, program| sum + program.own_cost);
         let own_cost = self.runs_measured.is_some().then_some(own_cost);
-        Snapshot { at_ns: monotonic_ns(), filesystems, losses, missed_runs, events_unread, own_cost }
+        let silenced = self.sight.look();
+        Snapshot { at_ns: monotonic_ns(), filesystems, losses, missed_runs, events_unread, own_cost, silenced }
     }
 
     /// What each slot in use stands for, and the one that takes the rest; by slot.

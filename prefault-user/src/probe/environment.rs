@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 
 use super::attach::KPROBE_PMU;
+use crate::{data::Silence, kernel::switches::is_off};
 
 /// Why the tool cannot run here. Each message is one line: what, why, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum Obstacle {
     /// sysfs is not mounted.
     #[error("/sys is not mounted: mount it, or give the container the host's /sys read-only")]
     NoSysfs,
+    /// The host has switched all kprobes off.
+    #[error("{}, and nothing can be measured: {}", Silence::KprobesOff.row().now, Silence::KprobesOff.row().remedy)]
+    KprobesOff,
     /// The kernel is locked down.
     #[error(
         "the kernel is locked down (confidentiality), which forbids kprobes and reading kernel memory: boot with \
@@ -94,6 +98,9 @@ pub fn obstacles(root: &Path) -> Vec<Obstacle> {
         obstacles.push(Obstacle::NoSysfs);
     } else if !root.join(pmu.strip_prefix("/").unwrap_or(pmu)).exists() {
         obstacles.push(Obstacle::NoKprobes);
+    }
+    if is_off(root, Silence::KprobesOff) {
+        obstacles.push(Obstacle::KprobesOff);
     }
     let lockdown = fs::read_to_string(root.join("sys/kernel/security/lockdown")).unwrap_or_default();
     if lockdown.contains("[confidentiality]") {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod attaching;
+pub mod clock;
 pub mod counters;
 pub mod environment;
 pub mod filters;
@@ -15,7 +16,9 @@ pub mod own_writes;
 pub mod plan;
 pub mod pods;
 mod points;
+mod refusal;
 pub mod session;
+pub mod sight;
 pub mod stats;
 mod text;
 pub mod windows;

@@ -4,10 +4,12 @@ use std::fmt;
 
 use prefault_ebpf::{Config, MAX_PATHS};
 
+pub use super::refusal::{PlanError, Refusal};
 use crate::{
     data::{Points, SiteReport},
     kernel::{
         Kernel,
+        names::shown,
         types::{Types, USER_ITER_TYPES, cast_of, offsets_of},
     },
     sites::{FloorPlaces, NoPath, Operation, Path, Placing, Site, Sites, Target},
@@ -32,6 +34,8 @@ pub struct Plan {
     pub unread: Vec<(u64, u64)>,
     /// Kernel code is preempted, so that fentry and fexit would miss calls.
     pub preemptible: bool,
+    /// Points that ftrace makes were switched off when the plan was made.
+    pub ftrace_off: bool,
     /// Paths of the kernel are probed by fentry and fexit.
     trampolines: bool,
 }
@@ -76,6 +80,19 @@ pub struct PlannedSite {
     pub mechanism: Result<Mechanism, Refusal>,
 }
 
+impl PlannedSite {
+    /// Whether its operations belong to a write path.
+    pub fn is_measured(&self) -> bool {
+        self.mechanism.is_ok() && self.site.paths.is_ok()
+    }
+
+    /// Why its operations are counted as lost, if they are: its caller is not understood.
+    pub fn not_understood(&self) -> Option<&NoPath> {
+        self.mechanism.as_ref().ok()?;
+        self.site.paths.as_ref().err()
+    }
+}
+
 /// A measured function.
 #[derive(Clone, Debug)]
 pub struct PlannedTarget {
@@ -109,52 +126,6 @@ impl fmt::Display for Mechanism {
     }
 }
 
-/// Why something is not attached.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The function has no ftrace location.
-    #[error(
-        "{0} has no ftrace location, and the kernel refuses probes in such functions (CONFIG_KPROBE_EVENTS_ON_NOTRACE)"
-    )]
-    NotTraceable(String),
-    /// The site is not part of a write path.
-    #[error("{0}")]
-    NoPath(NoPath),
-    /// More paths than the programs can tell apart.
-    #[error("more than {MAX_PATHS} write paths")]
-    TooManyPaths,
-    /// The path it belongs to is not probed.
-    #[error("its write path {0} is not probed")]
-    PathNotProbed(String),
-    /// Its module was unloaded.
-    #[error("the module {0} was unloaded")]
-    Unloaded(String),
-    /// The kernel refused the attachment.
-    #[error("the kernel refused: {0}")]
-    Kernel(String),
-}
-
-/// Why no plan can be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// A structure member is missing in BTF.
-    #[error(
-        "the BTF of this kernel has no {0}: the tool has to learn what became of it, please report the kernel's release"
-    )]
-    NoMember(String),
-    /// No enumerator of user memory in BTF.
-    #[error(
-        "the BTF of this kernel does not say which iov_iter types are user memory: please report the kernel's release"
-    )]
-    NoIterTypes,
-    /// fentry was asked for where it is not exact.
-    #[error(
-        "--mechanism fentry would miss calls: this kernel preempts kernel code, and skips a program that another task of \
-         the same processor is in; use auto"
-    )]
-    Preemptible,
-}
-
 impl Plan {
     /// Plans for `kernel`, whose call sites are `sites`, placed as `wish` says.
     ///
@@ -167,12 +138,18 @@ impl Plan {
         let preemptible = kernel.preemptible;
         let trampolines = match wish {
             Wish::Fentry if preemptible => return Err(PlanError::Preemptible),
-            Wish::Auto | Wish::Fentry => !preemptible,
+            Wish::Fentry if kernel.ftrace_off => return Err(PlanError::FtraceOff),
+            Wish::Auto | Wish::Fentry => !preemptible && !kernel.ftrace_off,
             Wish::Optimised | Wish::Trap => false,
         };
-        let targets: Vec<PlannedTarget> = sites.targets.into_iter().map(plan_target).collect();
-        let paths: Vec<PlannedPath> =
-            sites.paths.into_iter().enumerate().map(|(number, path)| plan_path(number, path, trampolines)).collect();
+        let targets: Vec<PlannedTarget> =
+            sites.targets.into_iter().map(|target| plan_target(target, kernel.ftrace_off)).collect();
+        let paths: Vec<PlannedPath> = sites
+            .paths
+            .into_iter()
+            .enumerate()
+            .map(|(number, path)| plan_path(number, path, trampolines, kernel.ftrace_off))
+            .collect();
         let sites_planned = sites
             .sites
             .into_iter()
@@ -188,6 +165,7 @@ impl Plan {
             floor: FloorPlaces::find(kernel),
             unread: sites.unread,
             preemptible,
+            ftrace_off: kernel.ftrace_off,
             trampolines,
         })
     }
@@ -203,12 +181,12 @@ impl Plan {
                 Some(number) => {
                     // A path that is probed stays as it is: it has only been met again.
                     if self.paths[number].mechanism.is_err() {
-                        self.paths[number] = plan_path(number, planned.path, self.trampolines);
+                        self.paths[number] = plan_path(number, planned.path, self.trampolines, found.ftrace_off);
                     }
                     number
                 }
                 None => {
-                    self.paths.push(plan_path(self.paths.len(), planned.path, self.trampolines));
+                    self.paths.push(plan_path(self.paths.len(), planned.path, self.trampolines, found.ftrace_off));
                     self.paths.len() - 1
                 }
             };
@@ -233,20 +211,28 @@ impl Plan {
         }
     }
 
-    /// Whether anything of `operation` is attached or to be attached.
+    /// Whether anything of `operation` is measured or to be measured.
     pub fn measures(&self, operation: Operation) -> bool {
-        self.sites_of(operation).any(|planned| planned.mechanism.is_ok())
+        self.sites_of(operation).any(PlannedSite::is_measured)
     }
 
-    /// Sites that are attached or to be attached.
+    /// Sites that are measured or to be measured.
     pub fn n_measured(&self) -> usize {
-        self.sites.iter().filter(|planned| planned.mechanism.is_ok()).count()
+        self.sites.iter().filter(|planned| planned.is_measured()).count()
     }
 
-    /// Why the first site of `operation` is not attached.
+    /// Why the first site of `operation` is not measured.
     pub fn first_refusal(&self, operation: Operation) -> String {
-        let refusal = self.sites_of(operation).find_map(|planned| planned.mechanism.as_ref().err());
-        refusal.map_or_else(|| "no call of it was found".to_owned(), ToString::to_string)
+        self.sites_of(operation).find_map(why_not).unwrap_or_else(|| "no call of it was found".to_owned())
+    }
+
+    /// Callers that are not understood, each once: their operations are counted as lost.
+    pub fn not_understood(&self) -> Vec<String> {
+        let callers = self.sites.iter().filter(|planned| planned.not_understood().is_some());
+        let mut callers: Vec<String> = callers.map(|planned| shown(&planned.site.call.caller).to_owned()).collect();
+        callers.sort();
+        callers.dedup();
+        callers
     }
 
     fn sites_of(&self, operation: Operation) -> impl Iterator<Item = &PlannedSite> {
@@ -266,18 +252,41 @@ impl Plan {
     /// What became of every site; `points` says what the kernel has made of the points around a call.
     pub fn site_reports(&self, points: impl Fn(u64) -> Option<Points>) -> Vec<SiteReport> {
         let report = |planned: &PlannedSite| SiteReport {
-            caller: planned.site.call.caller.clone(),
+            caller: shown(&planned.site.call.caller).to_owned(),
             offset: planned.site.call.offset(),
             target: planned.site.target.signature.name.to_owned(),
             operation: planned.site.target.signature.operation.to_string(),
             module: planned.site.call.module.clone(),
             paths: self.paths_of(planned),
-            attached: planned.mechanism.is_ok(),
-            mechanism: planned.mechanism.as_ref().ok().map(ToString::to_string),
+            attached: planned.is_measured(),
+            mechanism: planned.mechanism.as_ref().ok().filter(|_| planned.is_measured()).map(ToString::to_string),
             points: points(planned.site.call.address),
-            why_not: planned.mechanism.as_ref().err().map(ToString::to_string),
+            why_not: why_not(planned),
+            unattributed: planned.not_understood().is_some(),
         };
         self.sites.iter().map(report).collect()
+    }
+
+    /// Whether anything is attached, or to be attached, that ftrace makes.
+    pub(super) fn depends_on_ftrace(&self) -> bool {
+        let is_made = |mechanism: &Result<Mechanism, Refusal>| {
+            matches!(mechanism, Ok(Mechanism::Trampoline | Mechanism::FunctionProbe))
+        };
+        self.paths.iter().any(|planned| is_made(&planned.mechanism))
+            || self.sites.iter().any(|planned| is_made(&planned.mechanism))
+    }
+
+    /// Plans kprobes for the paths that have fentry and fexit; the result are their numbers.
+    pub(super) fn leave_trampolines(&mut self) -> Vec<usize> {
+        self.trampolines = false;
+        let mut left = Vec::new();
+        for (number, planned) in self.paths.iter_mut().enumerate() {
+            if planned.mechanism == Ok(Mechanism::Trampoline) {
+                planned.mechanism = Ok(without_trampoline(&planned.path));
+                left.push(number);
+            }
+        }
+        left
     }
 
     /// Leaves out the sites whose path is not probed: their operations would have no context.
@@ -292,11 +301,19 @@ impl Plan {
     }
 }
 
-fn plan_target(target: Target) -> PlannedTarget {
-    PlannedTarget { traceable: target.traceable == Some(true), target }
+/// Why a site is not measured, if it is not.
+fn why_not(planned: &PlannedSite) -> Option<String> {
+    match &planned.mechanism {
+        Err(refusal) => Some(refusal.to_string()),
+        Ok(_) => planned.not_understood().map(|why| format!("{why}; its calls are counted as lost")),
+    }
 }
 
-fn plan_path(number: usize, path: Path, trampolines: bool) -> PlannedPath {
+fn plan_target(target: Target, ftrace_off: bool) -> PlannedTarget {
+    PlannedTarget { traceable: target.traceable == Some(true) && !ftrace_off, target }
+}
+
+fn plan_path(number: usize, path: Path, trampolines: bool, ftrace_off: bool) -> PlannedPath {
     let mechanism = if number >= MAX_PATHS as usize {
         Err(Refusal::TooManyPaths)
     } else if path.traceable == Some(false) {
@@ -304,7 +321,10 @@ fn plan_path(number: usize, path: Path, trampolines: bool) -> PlannedPath {
     } else if path.in_kernel_btf && trampolines {
         Ok(Mechanism::Trampoline)
     } else {
-        Ok(without_trampoline(&path))
+        match without_trampoline(&path) {
+            Mechanism::FunctionProbe if ftrace_off => Err(Refusal::FtraceOff(path.function.clone())),
+            mechanism => Ok(mechanism),
+        }
     };
     PlannedPath { path, mechanism }
 }
@@ -315,7 +335,12 @@ pub(super) fn without_trampoline(path: &Path) -> Mechanism {
 }
 
 fn plan_site(site: &Site, paths: &[PlannedPath], targets: &[PlannedTarget]) -> Result<Mechanism, Refusal> {
-    let numbers = site.paths.as_ref().map_err(|why| Refusal::NoPath(why.clone()))?;
+    let numbers = match &site.paths {
+        Ok(numbers) => numbers,
+        Err(why @ NoPath::NotAWrite(_)) => return Err(Refusal::NoPath(why.clone())),
+        // Whatever the caller is, what it calls is counted.
+        Err(_) => return plan_call(site),
+    };
     let refused = numbers.iter().map(|&number| &paths[number]).find(|planned| planned.mechanism.is_err());
     if let Some(planned) = refused {
         return Err(Refusal::PathNotProbed(planned.path.function.clone()));
@@ -323,6 +348,10 @@ fn plan_site(site: &Site, paths: &[PlannedPath], targets: &[PlannedTarget]) -> R
     if targets.iter().any(|planned| planned.target == site.target && planned.traceable) {
         return Ok(Mechanism::FunctionProbe);
     }
+    plan_call(site)
+}
+
+fn plan_call(site: &Site) -> Result<Mechanism, Refusal> {
     if site.call.traceable == Some(false) {
         return Err(Refusal::NotTraceable(site.call.caller.clone()));
     }

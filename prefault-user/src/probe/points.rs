@@ -76,6 +76,7 @@ impl Manners {
     pub(super) fn of_site(self, site: &Site, paths: &[PlannedPath]) -> Manner {
         let mut numbers = site.paths.as_deref().unwrap_or_default().iter();
         match site.around.behind {
+            _ if site.paths.is_err() => Manner::Unattributed,
             _ if self.without_cookies => Manner::Plain,
             Some(held) if self.single_points && numbers.all(|&number| paths[number].path.copies) => {
                 Manner::Behind(held)
@@ -102,14 +103,18 @@ pub(super) enum Manner {
     BothSides,
     /// Behind the call, where it is still known what was asked for.
     Behind([Holder; 2]),
+    /// On the call: that it was made is all that is counted.
+    Unattributed,
 }
 
 /// The points behind a call if `ends`, else the one before it, if there is to be one.
 pub(super) fn points_of_site(site: &Site, ends: bool, manner: Manner) -> SitePoints<'_> {
     let (call, around) = (&site.call, &site.around);
-    let (begin, end, only) = match site.target.signature.operation {
-        Operation::Prefault => (program::PREFAULT_BEGIN, program::PREFAULT_END, program::PREFAULT_ONLY),
-        Operation::Copy => (program::COPY_BEGIN, program::COPY_END, program::COPY_ONLY),
+    let (begin, end, only, unattributed) = match site.target.signature.operation {
+        Operation::Prefault => {
+            (program::PREFAULT_BEGIN, program::PREFAULT_END, program::PREFAULT_ONLY, program::PREFAULT_UNATTRIBUTED)
+        }
+        Operation::Copy => (program::COPY_BEGIN, program::COPY_END, program::COPY_ONLY, program::COPY_UNATTRIBUTED),
     };
     let (program, addresses, cookie) = match (manner, ends) {
         (Manner::Plain, false) => (begin, slice::from_ref(&call.address), 0),
@@ -118,6 +123,8 @@ pub(super) fn points_of_site(site: &Site, ends: bool, manner: Manner) -> SitePoi
         (Manner::BothSides, true) => (end, around.ends.as_slice(), cookie_behind(around)),
         (Manner::Behind(_), false) => (begin, [].as_slice(), 0),
         (Manner::Behind(held), true) => (only, around.ends.as_slice(), cookie_of(held)),
+        (Manner::Unattributed, false) => (unattributed, slice::from_ref(&call.address), 0),
+        (Manner::Unattributed, true) => (unattributed, [].as_slice(), 0),
     };
     let place = if ends { Place::AfterCall(call.address) } else { Place::Call(call.address) };
     SitePoints { program, place, addresses, cookie }

@@ -27,7 +27,7 @@ use super::{
     windows::Controls,
 };
 use crate::{
-    data::{Floor, SiteReport, Snapshot, Timing},
+    data::{Floor, Silence, SiteReport, Snapshot, Timing},
     phases::Phases,
     sites::Operation,
 };
@@ -63,7 +63,7 @@ impl Options {
     /// Whether operations need no point before them: when they began is not to be known, events, which say where, are not
     /// wanted, and a cookie can say what holds their arguments behind them.
     fn has_single_points(&self, object: Object) -> bool {
-        self.timing == Timing::None && !self.events && !object.is_basic
+        self.timing.one_in().is_none() && !self.events && !object.is_basic
     }
 }
 
@@ -125,6 +125,7 @@ impl Session {
         session.attaching.prepare(&session.plan, floor.as_ref(), phases)?;
         let floor_points = floor.map(|floor| session.attaching.attach_floor(&floor)).transpose()?.unwrap_or_default();
         phases.measure("attach", || session.attaching.attach_all(&mut session.plan))?;
+        session.tell_sight();
         if options.floor {
             let measure = || floor::measure(session.attaching.bpf(), &session.plan.floor);
             session.floor = Some(phases.measure("measure the floor", measure)?);
@@ -183,7 +184,28 @@ impl Session {
     /// If no point of some kind can be attached any more.
     pub fn attach_missing(&mut self) -> Result<()> {
         self.attaching.prepare(&self.plan, None, &Phases::begin())?;
-        self.attaching.attach_all(&mut self.plan)
+        let attached = self.attaching.attach_all(&mut self.plan);
+        self.tell_sight();
+        attached
+    }
+
+    /// Has paths that are probed by fentry and fexit be probed by kprobes from now on: ftrace is switched off. Writes that are
+    /// inside such a path meanwhile are lost. True if there were any.
+    ///
+    /// # Errors
+    /// As [`Session::attach_missing`].
+    pub fn leave_trampolines(&mut self) -> Result<bool> {
+        let paths = self.plan.leave_trampolines();
+        if paths.is_empty() {
+            return Ok(false);
+        }
+        self.attaching.detach_paths(&paths);
+        self.attach_missing()?;
+        Ok(true)
+    }
+
+    fn tell_sight(&self) {
+        self.counters.sight().depend(Silence::FtraceOff, self.plan.depends_on_ftrace());
     }
 
     /// Measures `process` from now on, or no longer; for sessions that follow processes.
@@ -306,7 +328,7 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
     config.0.timing = match timing {
         Timing::All if limited => timing::SAMPLED,
         Timing::All => timing::ALL,
-        Timing::None => timing::NONE,
+        Timing::None | Timing::CoarseClock { .. } => timing::NONE,
         Timing::OneIn(_) => timing::SAMPLED,
     };
     let n_processors = n_processors()?;

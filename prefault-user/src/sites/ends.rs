@@ -11,7 +11,7 @@ use super::{
     instructions::{Around, Exit, InstructionSet},
     x86_64::X86_64,
 };
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, names::Name};
 
 /// A function as it stands in memory, read and decoded once for everything that is asked of it.
 pub struct Body<'a> {
@@ -106,7 +106,7 @@ fn text_of(kernel: &Kernel, address: u64) -> Option<Vec<u8>> {
 }
 
 fn is_part_of(part: &str, function: &str) -> bool {
-    part.strip_prefix(function) == Some(".cold")
+    Name::of(part).is_cold && part.strip_prefix(function).is_some_and(|rest| rest.starts_with(".cold"))
 }
 
 #[cfg(test)]

@@ -187,6 +187,14 @@ impl Sites {
             found.targets[call.target].signature.operation == Operation::Copy
         });
         found.paths = resolved.paths;
+        // What a helper does for a caller that is not understood is told by that caller's call of the helper.
+        let strangers = resolved.strangers.into_iter().map(|(number, call, why)| Site {
+            target: found.targets[scanned.calls[number].target],
+            around: Around::exact(&call, found.targets[scanned.calls[number].target].signature),
+            call,
+            paths: Err(why),
+        });
+        let mut strangers: Vec<Site> = strangers.collect();
         let mut callers = HashMap::new();
         found.sites = scanned
             .calls
@@ -200,6 +208,9 @@ impl Sites {
                 Site { target, around: around(caller.as_ref(), &call, target.signature), call, paths }
             })
             .collect();
+        // Several calls in one helper have the same strangers.
+        strangers.dedup_by_key(|site| (site.call.address, site.target.signature.operation));
+        found.sites.append(&mut strangers);
         Ok(found)
     }
 }
@@ -209,15 +220,15 @@ fn around(caller: Option<&Body<'_>>, call: &Call, signature: Signature) -> Aroun
     // Under another tool's probe instructions are not what they seem.
     let caller = caller.filter(|_| !call.probed);
     let found = caller.and_then(|caller| caller.around(call.address, signature.arguments()));
-    let [asked, iter] = signature.registers().map(Holder::Register);
-    found.unwrap_or_else(|| Around {
-        begin: call.address,
-        asked,
-        iter,
-        behind: None,
-        shared: false,
-        ends: vec![call.after],
-    })
+    found.unwrap_or_else(|| Around::exact(call, signature))
+}
+
+impl Around {
+    /// On the call itself and on the instruction behind it.
+    fn exact(call: &Call, signature: Signature) -> Self {
+        let [asked, iter] = signature.registers().map(Holder::Register);
+        Self { begin: call.address, asked, iter, behind: None, shared: false, ends: vec![call.after] }
+    }
 }
 
 fn targets_of(kernel: &Kernel) -> Result<Vec<Target>, SitesError> {

@@ -2,7 +2,8 @@
 //!
 //! A write path takes `struct kiocb *` first, as BTF shows. A function that calls the prefault or the copy and does not
 //! is a helper (btrfs_copy_from_user until 6.12): then its callers are looked at, one level up. Where BTF cannot answer,
-//! because modules have none (before 5.11) or the path is no such function, [`EXCEPTIONS`] does.
+//! because modules have none (before 5.11) or the path is no such function, [`EXCEPTIONS`] does. A caller of which none of this
+//! is true is not understood: what it calls is counted, as lost. Only what is known to be no write is left alone.
 
 use std::ops::Range;
 
@@ -13,12 +14,16 @@ use super::{
     ends::Body,
     scan::{self, Call},
 };
-use crate::kernel::{Kernel, types::Parameter};
+use crate::kernel::{
+    Kernel,
+    names::{Name, shown},
+    types::Parameter,
+};
 
 /// A function through which buffered writes go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// Name.
+    /// Name, without what a linker appended.
     pub function: String,
     /// Address.
     pub address: u64,
@@ -75,15 +80,24 @@ const EXCEPTIONS: [(&str, Exception); 6] = [
     ("f2fs_file_write_iter", Exception::Path(Destination::Kiocb)),
 ];
 
+/// Functions that copy and are known to be no buffered write, with the structure that their first parameter points to.
+const NO_WRITES: [(&str, &str); 1] = [
+    // Direct I/O: fills the pages of a bio that bounces (block/bio.c, bio_iov_iter_bounce_write inlined, since 7.2).
+    ("bio_iov_iter_bounce", "bio"),
+];
+
 /// Why a call site belongs to no write path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoPath {
-    /// Neither the caller nor its callers take a kiocb.
-    #[error("not part of a buffered write: neither {0} nor a caller of it takes struct kiocb *")]
+    /// The caller is known to be no part of a buffered write.
+    #[error("{0} is not part of a buffered write: it fills the pages of direct I/O")]
     NotAWrite(String),
+    /// Neither the caller nor its callers take a kiocb.
+    #[error("{0} is not understood: neither it nor a caller of it takes struct kiocb *")]
+    NotUnderstood(String),
     /// BTF says nothing about the caller.
-    #[error("{0} is not in the BTF of its module, so that its arguments are unknown")]
+    #[error("{0} is not understood: it is not in the BTF of its module, so that its arguments are unknown")]
     NotDescribed(String),
 }
 
@@ -93,14 +107,17 @@ pub struct Resolved {
     pub paths: Vec<Path>,
     /// For each call the indices of its paths.
     pub of_calls: Vec<Result<Vec<usize>, NoPath>>,
+    /// Calls of helpers by functions that are not understood, with what the helper calls, an index into the calls.
+    pub strangers: Vec<(usize, Call, NoPath)>,
 }
 
 /// Finds the write paths of `calls`; `is_copy` tells which of them copy.
 pub fn resolve(kernel: &Kernel, calls: &[Call], placing: Placing, is_copy: impl Fn(&Call) -> bool) -> Resolved {
-    let mut resolved = Resolved { paths: Vec::new(), of_calls: Vec::new() };
-    for call in calls {
+    let mut resolved = Resolved { paths: Vec::new(), of_calls: Vec::new(), strangers: Vec::new() };
+    for (number, call) in calls.iter().enumerate() {
         let copies = is_copy(call);
-        let paths = functions_of(kernel, call).map(|functions| {
+        let paths = functions_of(kernel, call).map(|Callers { functions, strangers }| {
+            resolved.strangers.extend(strangers.into_iter().map(|(call, why)| (number, call, why)));
             functions.into_iter().map(|function| resolved.path_number(kernel, &function, copies, placing)).collect()
         });
         resolved.of_calls.push(paths);
@@ -124,12 +141,13 @@ impl Resolved {
         }
         let destination = match role_of(kernel, function) {
             Role::Path(destination) => destination,
-            Role::Helper | Role::CalledBy(_) | Role::Unknown => Destination::Kiocb,
+            Role::Helper | Role::CalledBy(_) | Role::NoWrite | Role::Unknown => Destination::Kiocb,
         };
+        // fentry finds a function by the name that BTF has, which is the symbol's own.
         let described = kernel.types.first_parameter(&function.name, None) != Parameter::Unknown;
         let body = Body::read(kernel, function.address, placing);
         self.paths.push(Path {
-            function: function.name.clone(),
+            function: shown(&function.name).to_owned(),
             address: function.address,
             entry: body.as_ref().and_then(Body::entry).unwrap_or(function.address),
             module: function.module.clone(),
@@ -143,30 +161,50 @@ impl Resolved {
     }
 }
 
+/// Who a call is made for.
+#[derive(Default)]
+struct Callers {
+    /// Paths.
+    functions: Vec<Function>,
+    /// Calls of the helper by others, and why these are no paths.
+    strangers: Vec<(Call, NoPath)>,
+}
+
+impl From<Function> for Callers {
+    fn from(function: Function) -> Self {
+        Self { functions: vec![function], strangers: Vec::new() }
+    }
+}
+
 /// The outer functions that a call belongs to.
-fn functions_of(kernel: &Kernel, call: &Call) -> Result<Vec<Function>, NoPath> {
+fn functions_of(kernel: &Kernel, call: &Call) -> Result<Callers, NoPath> {
     let function = whole_function(kernel, call);
     match role_of(kernel, &function) {
-        Role::Path(_) => Ok(vec![function]),
+        Role::Path(_) => Ok(function.into()),
+        Role::NoWrite => Err(NoPath::NotAWrite(function.name)),
         Role::Unknown => Err(NoPath::NotDescribed(function.name)),
         Role::CalledBy(outer) => match kernel.symbols.in_kernel(outer) {
-            Some(symbol) => Ok(vec![Function { name: outer.to_owned(), address: symbol.address, module: None }]),
-            None => Err(NoPath::NotAWrite(function.name)),
+            Some(symbol) => Ok(Function { name: outer.to_owned(), address: symbol.address, module: None }.into()),
+            None => Err(NoPath::NotUnderstood(function.name)),
         },
         Role::Helper => callers_of(kernel, function),
     }
 }
 
-/// The paths that call a helper.
-fn callers_of(kernel: &Kernel, helper: Function) -> Result<Vec<Function>, NoPath> {
-    let mut callers: Vec<Function> = Vec::new();
+/// Who calls a helper.
+fn callers_of(kernel: &Kernel, helper: Function) -> Result<Callers, NoPath> {
+    let mut callers = Callers::default();
     for call in scan::scan(kernel, &[helper.address], &text_that_may_call(kernel, &helper)).calls {
         let caller = whole_function(kernel, &call);
-        if matches!(role_of(kernel, &caller), Role::Path(_)) && !callers.contains(&caller) {
-            callers.push(caller);
+        match role_of(kernel, &caller) {
+            Role::Path(_) if callers.functions.contains(&caller) => {}
+            Role::Path(_) => callers.functions.push(caller),
+            Role::NoWrite => {}
+            Role::Unknown => callers.strangers.push((call, NoPath::NotDescribed(caller.name))),
+            Role::Helper | Role::CalledBy(_) => callers.strangers.push((call, NoPath::NotUnderstood(caller.name))),
         }
     }
-    if callers.is_empty() { Err(NoPath::NotAWrite(helper.name)) } else { Ok(callers) }
+    if callers.functions.is_empty() { Err(NoPath::NotUnderstood(helper.name)) } else { Ok(callers) }
 }
 
 /// What a function is to a buffered write.
@@ -174,16 +212,18 @@ enum Role {
     Path(Destination),
     Helper,
     CalledBy(&'static str),
+    NoWrite,
     Unknown,
 }
 
 fn role_of(kernel: &Kernel, function: &Function) -> Role {
-    let exception = EXCEPTIONS.iter().find(|(name, _)| *name == function.name).map(|(_, exception)| *exception);
-    // What the compiler has changed is not what BTF describes.
-    let described = if function.name.contains('.') {
-        Parameter::Unknown
-    } else {
-        kernel.types.first_parameter(&function.name, function.module.as_deref())
+    let name = Name::of(&function.name);
+    // What the compiler has changed is not what BTF describes, and an exception only if it names the change.
+    let known_as = if name.keeps_arguments { name.plain } else { function.name.as_str() };
+    let exception = EXCEPTIONS.iter().find(|(name, _)| *name == known_as).map(|(_, exception)| *exception);
+    let described = match name.keeps_arguments {
+        true => kernel.types.first_parameter(name.plain, function.module.as_deref()),
+        false => Parameter::Unknown,
     };
     match (described, exception) {
         (Parameter::PointerTo(structure), _) if structure == "kiocb" => Role::Path(Destination::Kiocb),
@@ -191,10 +231,11 @@ fn role_of(kernel: &Kernel, function: &Function) -> Role {
         (Parameter::PointerTo(structure), Some(Exception::Path(destination))) if structure == "file" => {
             Role::Path(destination)
         }
+        (Parameter::PointerTo(structure), _) if NO_WRITES.contains(&(name.plain, structure.as_str())) => Role::NoWrite,
         (Parameter::PointerTo(_) | Parameter::Other, _) | (Parameter::Unknown, Some(Exception::Helper)) => Role::Helper,
         (Parameter::Unknown, Some(Exception::Path(destination))) => Role::Path(destination),
         // A function that the compiler has changed may still be called by one that it has not.
-        (Parameter::Unknown, None) if function.name.contains('.') => Role::Helper,
+        (Parameter::Unknown, None) if !name.keeps_arguments => Role::Helper,
         (Parameter::Unknown, None) => Role::Unknown,
     }
 }
@@ -202,7 +243,9 @@ fn role_of(kernel: &Kernel, function: &Function) -> Role {
 /// The function that a call is in; for a part that the compiler split off (`.cold`), the function it was split from.
 fn whole_function(kernel: &Kernel, call: &Call) -> Function {
     let part = Function { name: call.caller.clone(), address: call.caller_address, module: call.module.clone() };
-    let Some(name) = call.caller.strip_suffix(".cold") else { return part };
+    let Some((name, _)) = call.caller.split_once(".cold").filter(|_| Name::of(&call.caller).is_cold) else {
+        return part;
+    };
     let whole = kernel.symbols.named(name).find(|symbol| symbol.module == call.module.as_deref());
     whole.map_or(part, |symbol| Function {
         name: name.to_owned(),

@@ -13,7 +13,7 @@ use super::{
     KERNELS,
     facts::{
         BREAKPOINT, FTRACE_LOCATION, NO_FTRACE_LOCATION, add_function, addresses, caller_of, facts, plan_of, read,
-        site_at, sites_of, start_of, symbol, thaw, write, write_entry,
+        site_at, sites_of, start_of, symbol, symbol_of_module, thaw, write, write_entry,
     },
 };
 
@@ -112,18 +112,18 @@ fn bytes_of_a_call_inside_another_instruction_are_no_site() {
     let mut facts = facts(RELEASE);
     let sites = sites_of(&facts);
     let start = symbol(&facts, "_stext") + 0x40;
-    let call = start + 3;
+    let constant = start + FTRACE_LOCATION.len() as u64;
+    let call = constant + 3;
     let relative = (sites.targets[0].address.wrapping_sub(call + CALL_BYTES) as u32).to_le_bytes();
     // movabs $imm64,%rax; ret. The second byte of the constant begins a call.
-    let text = [&[0x48, 0xb8, 0x90, 0xe8], &relative[..], &[0x90, 0x90, 0xc3]].concat();
+    let text = [&FTRACE_LOCATION[..], &[0x48, 0xb8, 0x90, 0xe8], &relative, &[0x90, 0x90, 0xc3]].concat();
     add_function(&mut facts, None, "constant", start, &text);
     assert_eq!(addresses(&sites_of(&facts)), addresses(&sites));
     // The same bytes where an instruction starts.
-    write(&mut facts, start, &[0x90, 0x90, 0x90]);
+    write(&mut facts, constant, &[0x90, 0x90, 0x90]);
     let plan = plan_of(&facts);
     let planned = plan.sites.iter().find(|planned| planned.site.call.address == call).expect("it is a call now");
-    let not_described = NoPath::NotDescribed("constant".to_owned());
-    assert_eq!(planned.mechanism, Err(Refusal::NoPath(not_described)));
+    assert_eq!(planned.not_understood(), Some(&NoPath::NotDescribed("constant".to_owned())));
 }
 
 #[test]
@@ -187,13 +187,61 @@ fn a_caller_that_takes_no_kiocb_belongs_to_its_callers_that_do() {
 }
 
 #[test]
-fn a_caller_that_takes_no_kiocb_and_has_no_caller_that_does_is_refused() {
+fn a_caller_that_is_not_understood_is_counted_as_lost_and_named() {
     let function = "bch2_write_iter";
     let mut facts = facts(RELEASE);
     facts.types.parameters.insert(format!("bcachefs:{function}"), Parameter::Other);
-    for planned in &plan_of(&facts).sites {
-        let refused = Err(Refusal::NoPath(NoPath::NotAWrite(function.to_owned())));
-        assert_eq!(planned.mechanism == refused, is_in(planned, function), "{planned:?}");
+    let plan = plan_of(&facts);
+    let why = NoPath::NotUnderstood(function.to_owned());
+    for planned in &plan.sites {
+        assert_eq!(planned.mechanism, Ok(Mechanism::CallSite), "{planned:?}");
+        assert_eq!(planned.not_understood() == Some(&why), is_in(planned, function), "{planned:?}");
+        assert_eq!(planned.is_measured(), !is_in(planned, function), "{planned:?}");
+    }
+    assert_eq!(plan.not_understood(), [function]);
+    let reports = plan.site_reports(|_| None);
+    let report = reports.iter().find(|report| report.caller == function).expect("it is reported");
+    assert!(!report.attached && report.mechanism.is_none(), "{report:?}");
+    assert!(report.unattributed && report.why_not.is_some(), "{report:?}");
+}
+
+#[test]
+fn a_call_of_a_helper_by_a_caller_that_is_not_understood_is_counted_as_lost() {
+    let (helper, stranger) = ("btrfs_copy_from_user", "btrfs_direct_write");
+    let mut facts = facts(RELEASE);
+    facts.types.parameters.insert(format!("btrfs:{stranger}"), Parameter::Other);
+    let sites = sites_of(&facts);
+    let of_stranger =
+        sites.sites.iter().find(|site| site.call.caller == stranger).expect("it calls the prefault").call.clone();
+    // Its call of the prefault becomes one of the helper.
+    let target = symbol_of_module(&facts, "btrfs", helper);
+    let relative = target.wrapping_sub(of_stranger.after) as u32;
+    write(&mut facts, of_stranger.address + 1, &relative.to_le_bytes());
+    let plan = plan_of(&facts);
+    let strange = plan.sites.iter().find(|planned| planned.site.call.address == of_stranger.address);
+    let strange = strange.expect("its call of the helper is a site");
+    assert_eq!(strange.not_understood(), Some(&NoPath::NotUnderstood(stranger.to_owned())));
+    assert_eq!(strange.site.target.signature.operation, Operation::Copy, "as the helper's own call");
+    assert!(plan.sites.iter().filter(|planned| is_in(planned, helper)).all(PlannedSite::is_measured));
+}
+
+#[test]
+fn names_that_thin_lto_has_made_longer_are_found_under_those_of_the_source() {
+    for kernel in KERNELS {
+        let mut facts = facts(kernel.release);
+        let plan = plan_of(&facts);
+        for line in &mut facts.symbols {
+            let name = line.split(' ').nth(2).unwrap_or_default().split('\t').next().unwrap_or_default().to_owned();
+            if name.ends_with("write_iter") {
+                *line = line.replace(&name, &format!("{name}.llvm.16190612436457387451"));
+            }
+        }
+        let renamed = plan_of(&facts);
+        let paths = |plan: &Plan| plan.path_names();
+        assert_eq!(paths(&renamed), paths(&plan), "{}", kernel.release);
+        assert_eq!(renamed.not_understood(), [""; 0], "{}", kernel.release);
+        let callers = |plan: &Plan| plan.site_reports(|_| None).into_iter().map(|site| site.caller).collect::<Vec<_>>();
+        assert_eq!(callers(&renamed), callers(&plan), "{}", kernel.release);
     }
 }
 

@@ -52,6 +52,13 @@ pub fn symbol(facts: &Frozen, name: &str) -> u64 {
     u64::from_str_radix(&line[..16], 16).expect("an address")
 }
 
+/// Address of a symbol of a module.
+pub fn symbol_of_module(facts: &Frozen, module: &str, name: &str) -> u64 {
+    let end = format!(" {name}\t[{module}]");
+    let line = facts.symbols.iter().find(|line| line.ends_with(&end)).expect("the symbol was saved");
+    u64::from_str_radix(&line[..16], 16).expect("an address")
+}
+
 /// Address of saved text.
 pub fn start_of(piece: &Piece) -> u64 {
     u64::from_str_radix(&piece.address, 16).expect("an address")

@@ -1,6 +1,8 @@
 //! Hand-made snapshots as an exporter shows them.
 
-use prefault_user::data::{Exported, Filesystem, Floor, Labels, ProcessUse, SeriesTable, SiteCount, Snapshot, Timing};
+use prefault_user::data::{
+    Exported, Filesystem, Floor, Labels, ProcessUse, SeriesTable, Silenced, SiteCount, Snapshot, Timing,
+};
 
 use super::snapshots::{PATH_NAMES, limited};
 
@@ -28,6 +30,7 @@ pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
         n_over_limit: totals.n_over_limit,
         exemplars: Vec::new(),
         loss: totals.interval.loss,
+        silenced: Silenced::default(),
         own_cost: totals.interval.own_cost,
         limited: mount_point.is_none().then(limited),
         sites: vec![

@@ -3,7 +3,7 @@
 use prefault_ebpf::{Event, EventKind, Latency, Ledger, Loss, N_LOSSES, PathLedger, bucket_of};
 use prefault_user::data::{
     Estimate, EventRecord, Filesystem, FilesystemCounters, FilesystemEstimates, Floor, Limit, Limited, OwnCost,
-    PathCounters, Points, SiteReport, Snapshot, add_ledger, add_path_ledger, zero_ledger,
+    PathCounters, Points, Silenced, SiteReport, Snapshot, add_ledger, add_path_ledger, zero_ledger,
 };
 
 /// Functions of the paths, by number.
@@ -21,6 +21,7 @@ pub fn begin() -> Snapshot {
         missed_runs: 2,
         events_unread: 0,
         own_cost: Some(OwnCost { runs: 6_000, run_ns: 2_000_000 }),
+        silenced: Silenced::default(),
     }
 }
 
@@ -43,6 +44,7 @@ pub fn end() -> Snapshot {
     snapshot.losses[Loss::BeforeStart as usize] = 2;
     snapshot.missed_runs += 1;
     snapshot.own_cost = Some(OwnCost { runs: 16_212, run_ns: 7_432_100 });
+    snapshot.silenced.ns = [2_104_000_000, 0];
     snapshot
 }
 
@@ -225,6 +227,7 @@ pub fn sites() -> Vec<SiteReport> {
         mechanism: why_not.is_none().then(|| "kprobe".to_owned()),
         points: why_not.is_none().then_some(Points::Jumps),
         why_not: why_not.map(str::to_owned),
+        unattributed: false,
     };
     vec![
         site("generic_perform_write", 157, prefault, None, None),

@@ -15,6 +15,8 @@ pub struct Document {
     pub floor: Option<Floor>,
     /// How many writes there are to one that is timed.
     pub timed_one_in: Option<u32>,
+    /// The step of a clock that is too coarse to time anything, in nanoseconds.
+    pub clock_step_ns: Option<u64>,
     /// What was counted, by filesystem.
     pub filesystems: Vec<Filesystem>,
     /// What was missed, by reason.

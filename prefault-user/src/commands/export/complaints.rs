@@ -1,9 +1,8 @@
 //! What goes wrong while the exporter runs: said on standard error, once, and no reason to end.
 
-use std::{
-    fmt,
-    io::{self, Write as _},
-};
+use std::fmt;
+
+pub use crate::commands::output::say;
 
 /// Remembers what was complained of last.
 #[derive(Debug, Default)]
@@ -20,9 +19,4 @@ impl Complaints {
             self.last = complaint;
         }
     }
-}
-
-/// Says something on standard error. That its reader has gone ends nothing.
-pub fn say(text: &str) {
-    let _unused = writeln!(io::stderr(), "prefault: {text}");
 }

@@ -45,8 +45,9 @@ use self::{
 };
 use super::{
     filters::filters,
-    live::{Live, options, tick, ticker},
+    live::{Live, tick, ticker},
     output::{Output, is_closed_pipe},
+    prepare::options,
 };
 use crate::{
     cli_export::ExportArgs,

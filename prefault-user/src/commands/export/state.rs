@@ -34,7 +34,7 @@ impl State {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let begin_unix_ns = unix.as_nanos() as u64;
         let begin_ns = tended.snapshot().0.at_ns;
-        Self { table, begin_ns, begin_unix_ns, timing: args.counting.timing(), latest: None }
+        Self { table, begin_ns, begin_unix_ns, timing: tended.timing, latest: None }
     }
 
     /// What there is to export now.
@@ -70,6 +70,7 @@ impl State {
             n_over_limit: totals.n_over_limit,
             exemplars: self.exemplars(tended),
             loss: totals.interval.loss,
+            silenced: snapshot.silenced,
             own_cost: totals.interval.own_cost,
             limited: tended.limited(),
             sites: tended.sites(),

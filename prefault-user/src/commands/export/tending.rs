@@ -14,7 +14,7 @@ use tokio::{runtime::Runtime, sync::oneshot, time::sleep};
 use super::complaints::Complaints;
 use crate::{
     commands::live::Live,
-    data::{EventRecord, Floor, Limited, SiteCount, Snapshot},
+    data::{EventRecord, Floor, Limited, SiteCount, Snapshot, Timing},
     probe::{
         counters::Counters,
         plan::{Plan, Refusal},
@@ -31,6 +31,8 @@ pub struct Tended {
     pub kernel: String,
     /// What the points themselves add to latencies, if that was measured.
     pub floor: Option<Floor>,
+    /// Which writes are timed.
+    pub timing: Timing,
     counters: Arc<Counters>,
     known: Arc<Mutex<Known>>,
     ended: oneshot::Receiver<()>,
@@ -68,6 +70,7 @@ impl Tended {
         let tended = Self {
             kernel: live.kernel().to_owned(),
             floor: live.floor(),
+            timing: live.timing(),
             counters: Arc::clone(live.counters()),
             known: Arc::clone(&known),
             ended,
@@ -165,6 +168,7 @@ fn sites(plan: &Plan) -> Vec<SiteCount> {
     for planned in &plan.sites {
         let operation = planned.site.target.signature.operation.to_string();
         let mechanism = match &planned.mechanism {
+            Ok(_) if planned.not_understood().is_some() => SiteCount::UNATTRIBUTED.to_owned(),
             Ok(mechanism) => mechanism.to_string(),
             Err(Refusal::NoPath(NoPath::NotAWrite(_))) => SiteCount::NOT_A_WRITE.to_owned(),
             Err(_) => SiteCount::NONE.to_owned(),

@@ -75,7 +75,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::data::{LossReport, Timing};
+    use crate::data::{LossReport, Silenced, Timing};
 
     fn exported(uptime_ns: u64) -> Arc<Exported> {
         Arc::new(Exported {
@@ -88,6 +88,7 @@ mod tests {
             n_over_limit: 0,
             exemplars: Vec::new(),
             loss: LossReport::default(),
+            silenced: Silenced::default(),
             own_cost: None,
             limited: None,
             sites: Vec::new(),

@@ -13,8 +13,12 @@ const fn family(name: &'static str, help: &'static str, values: Values) -> Famil
 }
 
 /// Every metric, in the order of the exposition.
-pub static FAMILIES: [Family; 45] = [
-    family("prefault_up", "1: measuring is on.", Values::Gauge(|_| Some(1.0))),
+pub static FAMILIES: [Family; 46] = [
+    family(
+        "prefault_up",
+        "1: measuring is on, 0: points are silenced.",
+        Values::Gauge(|exported| Some(if exported.silenced.is_silenced() { 0.0 } else { 1.0 })),
+    ),
     family("prefault_build_info", "Version of prefault.", Values::Info("version", |_| env!("CARGO_PKG_VERSION"))),
     family("prefault_kernel_info", "Release of the kernel.", Values::Info("release", |exported| &exported.kernel)),
     family("prefault_writes_total", "Writes that returned.", Values::Filesystem(|of| of.write.calls)),
@@ -124,6 +128,7 @@ pub static FAMILIES: [Family; 45] = [
         Values::Sites,
     ),
     family("prefault_loss_total", "What was missed, by cause.", Values::Loss),
+    family("prefault_silenced_seconds_total", "Time in which points did not run, by cause.", Values::Silenced),
     family(
         "prefault_uncopied_bytes_total",
         "Bytes returned by writes that no copy was seen to copy.",

@@ -14,7 +14,10 @@ use super::{
     labels::Set,
     native::Sparse,
 };
-use crate::data::{Exemplar, Exported, FilesystemInterval, Histogram, Labels, PathStats, Points, Series, SiteCount};
+use crate::data::{
+    Exemplar, Exported, FilesystemInterval, Histogram, Labels, LossUnit, PathStats, Points, Series, SiteCount,
+    silence::{SILENCES, SilenceRow},
+};
 
 /// One sample of a family.
 #[derive(Clone, Debug)]
@@ -82,6 +85,8 @@ pub(super) enum Values {
     Sites,
     /// Loss by cause.
     Loss,
+    /// Times in which points were silenced, by cause.
+    Silenced,
     /// One counter, absent if its value is not known.
     Counter(fn(&Exported) -> Option<f64>),
     /// What the points add to latencies, by what they are.
@@ -102,6 +107,7 @@ impl Family {
             | Values::PathCounterOfGaps(_)
             | Values::PathModes(_)
             | Values::Loss
+            | Values::Silenced
             | Values::Counter(_) => Kind::Counter,
             Values::PathGauge(_) | Values::Sites | Values::Floor | Values::Gauge(_) => Kind::Gauge,
             Values::Latency(_) => Kind::Histogram,
@@ -119,7 +125,7 @@ impl Family {
             }
             Values::PathMode | Values::PathModes(_) => &["fstype", "device", "path", "mode"],
             Values::Sites => &["operation", "mechanism"],
-            Values::Loss => &["cause"],
+            Values::Loss | Values::Silenced => &["cause"],
             Values::Floor => &["points"],
             Values::Info("version", _) => &["version"],
             Values::Info(..) => &["release"],
@@ -194,10 +200,18 @@ impl Family {
                 exported.sites.iter().map(sample).collect()
             }
             Values::Loss => {
-                let counted = exported.loss.entries().filter(|entry| !entry.is_bytes());
+                let counted = exported.loss.entries().filter(|entry| entry.unit == LossUnit::Times);
                 counted
                     .map(|entry| Sample { labels: vec![("cause", entry.key)], value: Value::Count(entry.count) })
                     .collect()
+            }
+            Values::Silenced => {
+                let times = SILENCES.iter().zip(exported.loss.silenced_ns);
+                let sample = |(row, ns): (&SilenceRow, u64)| Sample {
+                    labels: vec![("cause", row.key)],
+                    value: Value::Number(seconds(ns)),
+                };
+                times.map(sample).collect()
             }
             Values::Floor => {
                 let floor = exported.floor.unwrap_or_default();

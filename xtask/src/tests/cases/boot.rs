@@ -34,6 +34,8 @@ pub enum Boot {
     NoKaslr,
     /// As Debian does, with systemd as process 1.
     Systemd,
+    /// The kernel's clock counts ticks.
+    CoarseClock,
     /// On one processor whose clock counts instructions.
     Counted,
 }
@@ -43,7 +45,7 @@ const CALL_DEPTH_SINCE: Version = (6, 2);
 
 impl Boot {
     /// All ways.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Plain,
         Self::Confidentiality,
         Self::Integrity,
@@ -54,6 +56,7 @@ impl Boot {
         Self::AllMitigations,
         Self::NoKaslr,
         Self::Systemd,
+        Self::CoarseClock,
         Self::Counted,
     ];
 
@@ -71,6 +74,8 @@ impl Boot {
             Self::AllMitigations => "mitigations=auto,nosmt",
             Self::NoKaslr => "nokaslr",
             Self::Systemd => "lab.systemd systemd.unit=lab.service",
+            // Without high resolution and idle ticks there may be a clock source that is no good for them.
+            Self::CoarseClock => "clocksource=jiffies highres=off nohz=off",
         }
     }
 
@@ -80,6 +85,7 @@ impl Boot {
         match self {
             Self::Counted => "counting instructions",
             Self::Systemd => "systemd",
+            Self::CoarseClock => "coarse clock",
             _ => self.append(),
         }
     }
@@ -113,7 +119,7 @@ impl Boot {
     pub fn runs(self, kind: Kind) -> bool {
         match self {
             Self::Plain => true,
-            Self::Confidentiality | Self::Integrity | Self::Systemd | Self::Counted => false,
+            Self::Confidentiality | Self::Integrity | Self::Systemd | Self::CoarseClock | Self::Counted => false,
             _ => matches!(kind, Kind::Absent | Kind::Half),
         }
     }

@@ -20,6 +20,7 @@ mod places;
 mod privilege;
 mod scale;
 mod selftest;
+mod silence;
 mod ways;
 
 use std::time::Duration;
@@ -111,6 +112,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         privilege::CASES,
         scale::CASES,
         selftest::CASES,
+        silence::CASES,
         ways::CASES,
     ]
     .into_iter()
