@@ -28,15 +28,20 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Takes the maps of `bpf`.
-    pub(super) fn take(bpf: &mut Ebpf, programs: Programs, runs_measured: Option<OwnedFd>) -> Result<Self> {
+    /// Takes the maps of `bpf`; `sight` tells whether its points run.
+    pub(super) fn take(
+        bpf: &mut Ebpf,
+        programs: Programs,
+        runs_measured: Option<OwnedFd>,
+        sight: Sight,
+    ) -> Result<Self> {
         Ok(Self {
             programs,
             ledgers: Mapped::take(bpf, map::LEDGERS)?,
             losses: Mapped::take(bpf, map::LOSSES)?,
             slot_info: Mapped::take(bpf, map::SLOT_INFO)?,
             runs_measured,
-            sight: Sight::open(),
+            sight,
         })
     }
 

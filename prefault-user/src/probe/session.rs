@@ -23,6 +23,7 @@ use super::{
     plan::{Plan, Wish},
     pods::PodConfig,
     points::{Manners, Place},
+    sight::Sight,
     stats::{self, Programs},
     windows::Controls,
 };
@@ -108,7 +109,8 @@ impl Session {
         let programs = Programs::default();
         let runs_measured = runs_measured
             .context("failed to measure the runs of BPF programs, as --own-cost and --max-overhead ask (Linux 5.8)")?;
-        let counters = Counters::take(&mut bpf, programs.clone(), runs_measured)?;
+        let counters =
+            Counters::take(&mut bpf, programs.clone(), runs_measured, Sight::open([plan.depends_on_ftrace(), true]))?;
         let controls = Controls::take(&mut bpf)?;
         let manners = Manners { without_cookies: object.is_basic, single_points: options.has_single_points(object) };
         let attaching = Attaching::new(bpf, manners, btf, programs)?;

@@ -41,14 +41,14 @@ struct State {
 }
 
 impl Sight {
-    /// Opens the switches, which a process that gives up its privileges could not later. Points depend on all of them until
-    /// [`Sight::depend`] says otherwise.
-    pub fn open() -> Self {
+    /// Opens the switches, which a process that gives up its privileges could not later. `matters` says of each whether a point
+    /// depends on it.
+    pub fn open(matters: [bool; N_SILENCES]) -> Self {
         let paths = SWITCHES.map(Path::new);
         let mut state = State {
             switches: paths.map(|path| File::open(path).ok()),
             writes: Writes::watch(paths).inspect_err(|error| log::info!("switches are not watched: {error}")).ok(),
-            matters: [true; N_SILENCES],
+            matters,
             silenced: Silenced::default(),
             looked_ns: monotonic_ns(),
         };
