@@ -96,7 +96,7 @@ impl Types for BtfTypes {
         };
         match btf {
             Some(btf) if btf.has_function(function) => match btf.first_parameter(function) {
-                Some(structure) => Parameter::PointerTo(structure.to_owned()),
+                Some(structure) => Parameter::PointerTo(structure.into_owned()),
                 None => Parameter::Other,
             },
             _ => Parameter::Unknown,
