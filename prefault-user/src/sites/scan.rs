@@ -11,6 +11,10 @@ use crate::kernel::Kernel;
 /// Text read at once.
 const PIECE_BYTES: u64 = 1024 * 1024;
 
+/// Text that is taken for one: the kernel's has at most as much address space (arch/x86/include/asm/page_64_types.h,
+/// KERNEL_IMAGE_SIZE), and what symbols that make no sense have between them would take years to read.
+const MAX_TEXT_BYTES: u64 = 1024 * 1024 * 1024;
+
 /// A direct call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -55,11 +59,16 @@ pub fn scan(kernel: &Kernel, targets: &[u64], ranges: &[Range<u64>]) -> Scanned 
     let mut scanned = Scanned::default();
     let mut buffer = Vec::new();
     for range in ranges {
+        let bytes = range.end.saturating_sub(range.start);
+        if bytes > MAX_TEXT_BYTES {
+            scanned.unread.push((range.start, bytes));
+            continue;
+        }
         let mut start = range.start;
         while start < range.end {
-            let end = range.end.min(start + PIECE_BYTES);
+            let end = range.end.min(start.saturating_add(PIECE_BYTES));
             // The last bytes of a piece may begin a call that ends in the next.
-            let length = (end + X86_64::CALL_BYTES as u64 - 1).min(range.end) - start;
+            let length = end.saturating_add(X86_64::CALL_BYTES as u64 - 1).min(range.end) - start;
             buffer.resize(length as usize, 0);
             if let Err(unread) = read_as_far_as_possible(kernel, start, &mut buffer) {
                 scanned.unread.push(unread);
@@ -111,7 +120,7 @@ fn verify(kernel: &Kernel, address: u64, candidate: &super::instructions::Candid
     Some(Call {
         target: candidate.target,
         address,
-        after: address + candidate.length as u64,
+        after: address.saturating_add(candidate.length as u64),
         caller: caller.name.to_owned(),
         caller_address: range.start,
         module: caller.module.map(str::to_owned),
