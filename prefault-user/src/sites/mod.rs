@@ -3,6 +3,7 @@
 //! A pure function of kernel facts. Two of the functions we measure cannot be probed themselves on stock kernels, their
 //! callers can; and because the calls are found in the text, no list of filesystems has to be kept.
 
+mod apart;
 mod ends;
 mod floor;
 mod instructions;
@@ -188,7 +189,7 @@ impl Sites {
         });
         found.paths = resolved.paths;
         let mut callers = HashMap::new();
-        found.sites = scanned
+        let mut sites: Vec<Site> = scanned
             .calls
             .into_iter()
             .zip(resolved.of_calls)
@@ -200,6 +201,8 @@ impl Sites {
                 Site { target, around: around(caller.as_ref(), &call, target.signature), call, paths }
             })
             .collect();
+        apart::keep_apart(&mut sites, &mut found.paths);
+        found.sites = sites;
         Ok(found)
     }
 }
@@ -207,16 +210,12 @@ impl Sites {
 /// Where `call` in `caller` is best probed; at the call itself, if what is around it cannot be read for certain.
 fn around(caller: Option<&Body<'_>>, call: &Call, signature: Signature) -> Around {
     // Under another tool's probe instructions are not what they seem.
-    let caller = caller.filter(|_| !call.probed);
-    let found = caller.and_then(|caller| caller.around(call.address, signature.arguments()));
-    let [asked, iter] = signature.registers().map(Holder::Register);
-    found.unwrap_or_else(|| Around {
-        begin: call.address,
-        asked,
-        iter,
-        behind: None,
-        shared: false,
-        ends: vec![call.after],
+    let certain = caller.filter(|_| !call.probed);
+    let found = certain.and_then(|caller| caller.around(call.address, signature.arguments()));
+    found.unwrap_or_else(|| {
+        let [asked, iter] = signature.registers().map(Holder::Register);
+        let shared = caller.is_some_and(|caller| caller.is_jumped_to(call.after));
+        Around { begin: call.address, asked, iter, behind: None, shared, ends: vec![call.after] }
     })
 }
 
