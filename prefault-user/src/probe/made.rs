@@ -82,7 +82,7 @@ pub fn kprobes() -> io::Result<HashMap<u64, Made>> {
 }
 
 /// Lines such as `ffffffff81001234  k  vfs_write+0x5    [OPTIMIZED]`.
-fn parse(list: &str) -> HashMap<u64, Made> {
+pub(crate) fn parse(list: &str) -> HashMap<u64, Made> {
     let entry = |line: &str| {
         let address = u64::from_str_radix(line.split_whitespace().next()?, 16).ok()?;
         let made = if line.contains("[OPTIMIZED]") {
