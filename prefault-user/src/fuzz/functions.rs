@@ -19,9 +19,12 @@ const THUNK: u64 = OTHER + 0xc0;
 const END: u64 = OTHER + 0x100;
 
 const MOST_STATEMENTS: usize = 60;
+/// Where jumps go in a statement: to its start, and in one that calls to the call and behind it.
+const PLACES: usize = 3;
+/// The label of a return before which nothing has to be restored.
+const EARLY: usize = usize::MAX;
 /// Registers that a function has to restore.
 const KEPT: [u8; 6] = [3, 5, 12, 13, 14, 15];
-const ARGUMENTS: [u8; 4] = [7, 6, 2, 1];
 const STACK_POINTER: u8 = 4;
 const NOP5: [u8; 5] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
 
@@ -48,22 +51,35 @@ pub fn facts(input: &[u8]) -> Option<Frozen> {
     let mut function = Assembler::at(FUNCTION);
     let frame = Frame::choose(&mut source);
     function.write(&NOP5);
+    if source.below(4) == 0 {
+        function.registers(0x85, 7, 7);
+        function.jump(&[0x0f, 0x84], EARLY);
+    }
     frame.enter(&mut function);
     let (n_own, n_of_part) = (1 + source.below(MOST_STATEMENTS), source.below(12));
     let n_labels = n_own + n_of_part;
     let mut part = Assembler::at(PART);
     for label in 0..n_labels {
         let (here, first) = if label < n_own { (&mut function, 0) } else { (&mut part, n_own) };
-        here.labels.insert(label, here.here());
+        here.label(label);
         let last = if label < n_own { n_own } else { n_labels } - 1;
-        let labels = Labels { all: n_labels, near: label.saturating_sub(3).max(first)..(label + 4).min(last) + 1 };
-        statement(&mut source, here, &frame, &labels);
+        let labels = Labels {
+            all: n_labels,
+            current: label,
+            near: label.saturating_sub(3).max(first)..(label + 4).min(last) + 1,
+        };
+        if label >= n_own && source.below(2) == 0 {
+            here.jump(&[0x0f, 0x84], labels.any(&mut source));
+        } else {
+            statement(&mut source, here, &frame, &labels);
+        }
         if label + 1 == n_own || (label >= first && label + 1 == n_labels) {
             here.jump(&[0xe9], source.below(n_own));
         }
     }
     let labels: HashMap<usize, u64> = function.labels.iter().chain(&part.labels).map(|(a, b)| (*a, *b)).collect();
-    let pieces = [(FUNCTION, function.finish(&labels)?), (PART, part.finish(&labels)?)];
+    let place = |label: usize| labels.get(&label).or_else(|| labels.get(&(label % n_labels))).copied();
+    let pieces = [(FUNCTION, function.finish(place)?), (PART, part.finish(place)?)];
     assert!(pieces[0].1.len() < 0xf00 && pieces[1].1.len() < 0x300, "there is no room for what was made");
     Some(frozen(&pieces))
 }
@@ -120,7 +136,10 @@ impl Frame {
         match source.below(8) {
             0 => function.to(&[0xe9], OTHER),
             1 | 2 => function.to(&[0xe9], THUNK),
-            _ => function.write(&[0xc3]),
+            _ => {
+                function.label(EARLY);
+                function.write(&[0xc3]);
+            }
         }
     }
 }
@@ -128,17 +147,23 @@ impl Frame {
 /// Where a statement may jump.
 struct Labels {
     all: usize,
+    current: usize,
     /// Those that a short jump reaches.
     near: Range<usize>,
 }
 
 impl Labels {
     fn any(&self, source: &mut Source<'_>) -> usize {
-        source.below(self.all)
+        source.below(PLACES * self.all)
     }
 
     fn near(&self, source: &mut Source<'_>) -> usize {
-        self.near.start + source.below(self.near.len())
+        self.near.start + source.below(self.near.len()) + source.below(PLACES) * self.all
+    }
+
+    /// The label of a place in the statement that is being written.
+    fn here(&self, place: usize) -> usize {
+        self.current + place * self.all
     }
 }
 
@@ -174,18 +199,20 @@ fn statement(source: &mut Source<'_>, code: &mut Assembler, frame: &Frame, label
 
 /// A call of what is measured, with what compilers put around one.
 fn operation(source: &mut Source<'_>, code: &mut Assembler, labels: &Labels) {
-    for _ in 0..1 + source.below(4) {
-        match source.below(3) {
-            0 => simple(source, code),
-            1 => code.load(ARGUMENTS[source.below(4)], source.below(5) as u8 * 8),
-            _ => {
-                let from = any_with_stack_pointer(source);
-                code.moved(ARGUMENTS[source.below(4)], from);
-            }
-        }
-    }
-    code.to(&[0xe8], if source.below(2) == 0 { PREFAULT } else { COPY });
+    let (callee, arguments) = if source.below(2) == 0 { (PREFAULT, [6, 7]) } else { (COPY, [2, 1]) };
+    let origins = arguments.map(|register| argument(source, code, register));
     for _ in 0..source.below(3) {
+        simple(source, code);
+    }
+    code.label(labels.here(1));
+    code.to(&[0xe8], callee);
+    code.label(labels.here(2));
+    match source.below(4) {
+        0 => code.moved(origins[source.below(2)], any(source)),
+        1 => simple(source, code),
+        _ => {}
+    }
+    if source.below(2) == 0 {
         simple(source, code);
     }
     match source.below(4) {
@@ -195,6 +222,33 @@ fn operation(source: &mut Source<'_>, code: &mut Assembler, labels: &Labels) {
         // Two calls have something between them.
         _ => code.write(&[0x90]),
     }
+}
+
+/// What brings an argument into `register`, and perhaps something that changes where it came from. A register that it may have
+/// come from, which is not the stack pointer.
+fn argument(source: &mut Source<'_>, code: &mut Assembler, register: u8) -> u8 {
+    let from = any_with_stack_pointer(source);
+    let mut origin = if from == STACK_POINTER { KEPT[0] } else { from };
+    let word = source.below(5) as u8 * 8;
+    match source.below(8) {
+        0..=2 => code.moved(register, from),
+        3..=5 => code.load(register, word),
+        6 => {
+            let kept = KEPT[source.below(KEPT.len())];
+            code.conditional_move(source.below(16) as u8, kept, from);
+            code.moved(register, kept);
+            origin = kept;
+        }
+        _ => simple(source, code),
+    }
+    match source.below(8) {
+        0 => code.on_stack(0x48, 0x89, any(source), word),
+        1 => code.on_stack(0x40, 0x89, any(source), word + 4),
+        2 => code.moved(origin, any(source)),
+        3 => simple(source, code),
+        _ => {}
+    }
+    origin
 }
 
 /// One instruction that goes on to the next.
@@ -254,6 +308,10 @@ impl Assembler {
         self.address + self.bytes.len() as u64
     }
 
+    fn label(&mut self, label: usize) {
+        self.labels.insert(label, self.here());
+    }
+
     fn write(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
     }
@@ -307,10 +365,10 @@ impl Assembler {
         self.write(&[0]);
     }
 
-    fn finish(mut self, labels: &HashMap<usize, u64>) -> Option<Vec<u8>> {
+    fn finish(mut self, place: impl Fn(usize) -> Option<u64>) -> Option<Vec<u8>> {
         for (at, size, label) in self.distances {
             let behind = self.address + (at + size) as u64;
-            let distance = labels.get(&label)?.wrapping_sub(behind) as i64;
+            let distance = place(label)?.wrapping_sub(behind) as i64;
             if size == 1 {
                 self.bytes[at] = i8::try_from(distance).ok()? as u8;
             } else {

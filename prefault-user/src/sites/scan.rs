@@ -136,3 +136,45 @@ pub fn is_traceable(kernel: &Kernel, address: u64) -> Option<bool> {
     kernel.text.read_text(address, &mut entry).ok()?;
     X86_64::is_traceable(&entry)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{
+        frozen::{Frozen, Piece},
+        types::SavedTypes,
+    };
+
+    fn scanned(symbols: &[&str], text: &[(u64, &str)], target: u64) -> Scanned {
+        let piece =
+            |(address, bytes): &(u64, &str)| Piece { address: format!("{address:x}"), bytes: (*bytes).to_owned() };
+        let frozen = Frozen {
+            release: String::new(),
+            symbols: symbols.iter().map(|line| (*line).to_owned()).collect(),
+            text: text.iter().map(piece).collect(),
+            types: SavedTypes::default(),
+            preemptible: false,
+        };
+        let kernel = frozen.thaw().expect("there are symbols");
+        scan(&kernel, &[target], &kernel.symbols.text())
+    }
+
+    #[test]
+    fn text_of_more_than_a_kernel_has_is_said_to_be_unread() {
+        let symbols = ["0000000000001000 T _stext", "ffffffffffffffff T _etext"];
+        let scanned = scanned(&symbols, &[(0x1000, "e800000000")], 0x1005);
+        assert_eq!(scanned.calls, []);
+        assert_eq!(scanned.unread, [(0x1000, u64::MAX - 0x1000)]);
+        let turned = ["0000000000002000 T _stext", "0000000000001000 T _etext"];
+        assert_eq!(self::scanned(&turned, &[], 0).unread, []);
+    }
+
+    #[test]
+    fn calls_at_the_highest_addresses_are_found() {
+        // call to 0x10, over the top
+        let symbols = ["fffffffffffffff0 T _stext", "fffffffffffffff0 T f", "ffffffffffffffff T _etext"];
+        let scanned = scanned(&symbols, &[(u64::MAX - 15, "9090909090e81b0000009090909090")], 0x15);
+        let calls: Vec<(u64, u64)> = scanned.calls.iter().map(|call| (call.address, call.after)).collect();
+        assert_eq!(calls, [(u64::MAX - 10, u64::MAX - 5)]);
+    }
+}
