@@ -28,8 +28,8 @@ const KIND_INT: u32 = 1;
 /// Nested anonymous members to follow; the kernel has no more than a few.
 const MAX_NESTING: u32 = 8;
 
-/// Members to look at for one member of a structure, nested ones included: task_struct has some 300.
-const MAX_MEMBERS: u32 = 1 << 16;
+/// Members to look at for one member of a structure, nested ones included: task_struct has some 250.
+const MAX_MEMBERS: u32 = 1 << 12;
 
 /// Typedefs and qualifiers to follow one after the other, as many as the kernel follows (kernel/bpf/btf.c, MAX_RESOLVE_DEPTH).
 const MAX_REFERENCES: usize = 32;
