@@ -35,13 +35,20 @@ pub fn kernel(input: &[u8]) -> Option<Kernel> {
 
 /// A kernel with one write path of any bytes, among which are calls of what is measured.
 pub fn kernel_of_bytes(input: &[u8]) -> Option<Kernel> {
+    let pieces: Vec<&[u8]> = input.chunks(16).chain([&[0xc3][..]]).collect();
+    kernel_of_pieces(&pieces)
+}
+
+/// A kernel with one write path of these pieces, between which are calls: of the prefault behind a piece whose first byte is even.
+pub fn kernel_of_pieces(pieces: &[&[u8]]) -> Option<Kernel> {
     let mut function = Assembler::at(FUNCTION);
     function.write(&NOP5);
-    for bytes in input.chunks(16) {
-        function.write(bytes);
-        function.to(&[0xe8], if bytes[0] & 1 == 0 { PREFAULT } else { COPY });
+    let (last, called) = pieces.split_last()?;
+    for piece in called {
+        function.write(piece);
+        function.to(&[0xe8], if piece.first()? & 1 == 0 { PREFAULT } else { COPY });
     }
-    function.write(&[0xc3]);
+    function.write(last);
     frozen(&[(FUNCTION, function.bytes), (PART, vec![0xc3])]).thaw().ok()
 }
 

@@ -3,7 +3,7 @@
 //! Each is an ordinary test that runs what is in its corpus (`__fuzz__`) and as many random inputs as there is time for, a second
 //! if nobody says otherwise. ARCHITECTURE.md says how to run them for longer.
 
-mod functions;
+pub mod functions;
 mod machine;
 mod parsers;
 pub mod source;

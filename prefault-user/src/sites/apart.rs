@@ -38,3 +38,53 @@ pub fn keep_apart(sites: &mut [Site], paths: &mut [Path]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        fuzz::functions::kernel_of_pieces,
+        sites::{Placing, Sites},
+    };
+
+    /// mov %rbx,%rsi; mov %r12,%rdi: room for one jump, and no more.
+    const MOVES: &[u8] = &[0x48, 0x89, 0xde, 0x4c, 0x89, 0xe7];
+    const NOP: &[u8] = &[0x90];
+    const RETURN: &[u8] = &[0x48, 0x31, 0xd2, 0x48, 0x31, 0xd2, 0xc3];
+
+    fn sites(pieces: &[&[u8]]) -> Sites {
+        let kernel = kernel_of_pieces(pieces).expect("there are symbols");
+        Sites::find(&kernel, Placing::Optimisable).expect("there are sites")
+    }
+
+    #[test]
+    fn points_that_do_not_meet_stay() {
+        // xor %rdx,%rdx, twice
+        let found = sites(&[NOP, &[&RETURN[..6], MOVES].concat(), RETURN]);
+        let [first, second] = &found.sites[..] else { panic!("{:?}", found.sites) };
+        assert_eq!(first.around.ends, [first.call.after]);
+        assert_eq!(second.around.begin, second.call.address - MOVES.len() as u64);
+        assert_eq!(found.paths[0].returns.as_ref().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn a_call_is_probed_itself_where_another_one_ends_before_it() {
+        let found = sites(&[NOP, MOVES, RETURN]);
+        let [first, second] = &found.sites[..] else { panic!("{:?}", found.sites) };
+        assert_eq!(first.around.ends, [first.call.after]);
+        assert_eq!(second.around.begin, second.call.address);
+    }
+
+    #[test]
+    fn a_call_is_probed_itself_where_the_path_is_entered_before_it() {
+        let found = sites(&[MOVES, RETURN]);
+        assert_eq!(found.sites[0].around.begin, found.sites[0].call.address);
+        assert_eq!(found.paths[0].entry, found.sites[0].call.address - MOVES.len() as u64);
+    }
+
+    #[test]
+    fn a_return_right_behind_a_call_has_no_point() {
+        let found = sites(&[NOP, &[0xc3]]);
+        assert_eq!(found.sites[0].around.ends, [found.sites[0].call.after]);
+        assert_eq!(found.paths[0].returns, None);
+    }
+}
