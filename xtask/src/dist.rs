@@ -2,9 +2,8 @@
 //! BPF object is built and embedded by the crate's own build script. The workload of the tests is built likewise.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -49,14 +48,12 @@ pub fn with_otlp() -> Result<()> {
 
 fn build(features: &str, programs: &[&str]) -> Result<()> {
     // A directory of its own: other flags in the usual one would rebuild everything at each change between the two.
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--release", "--target", TARGET, "--target-dir"]).arg(paths::target("static"));
+    let mut build = process::cargo("build");
+    build.args(["--quiet", "--release", "--target", TARGET, "--target-dir"]).arg(paths::target("static"));
     build.args(["--package", "prefault-user", "--features", features]);
     for program in programs {
         build.args(["--bin", program]);
     }
-    build.current_dir(paths::workspace());
     process::run_visibly(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))
 }
 

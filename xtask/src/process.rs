@@ -1,7 +1,7 @@
 //! Running other programs, with errors that name the program and what it said. Guests are not started from here.
 
 use std::{
-    io,
+    env, io,
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -9,8 +9,29 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::paths;
+
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const LINES_SHOWN: usize = 5;
+
+/// The cargo that runs this, for a subcommand in the workspace. It takes the lock file as it is, so that what is built, linted
+/// and tested is of the same versions everywhere.
+#[must_use]
+pub fn cargo(subcommand: &str) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.arg(subcommand).current_dir(paths::workspace());
+    // Formatting looks at no dependency.
+    if subcommand != "fmt" {
+        command.arg("--locked");
+    }
+    command
+}
+
+/// The Rust compiler that builds with that cargo.
+#[must_use]
+pub fn rustc() -> Command {
+    Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+}
 
 /// Runs a program and returns its standard output; its standard error is shown only in the error.
 ///
