@@ -172,7 +172,8 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
     program.exists().then_some(program).with_context(|| format!("failed to find {name} in the package {folder}"))
 }
 
-fn configuration(directory: &Path) -> String {
+/// An apt's configuration for a directory of its own.
+pub(crate) fn configuration(directory: &Path) -> String {
     let directory = directory.display();
     // The machine's configuration is read first, for its proxy and passwords. Its hooks would clean the machine's caches;
     // its pins and additional architectures would change the choice of packages. The user apt drops to for downloads

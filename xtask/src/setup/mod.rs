@@ -3,6 +3,7 @@
 
 mod bpf_linker;
 pub mod debian;
+mod locks;
 mod rust_src;
 
 use anyhow::Result;
