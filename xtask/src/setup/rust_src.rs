@@ -58,7 +58,7 @@ fn from_debian(library: &Path) -> Result<()> {
     let banner = process::output(process::rustc().arg("--version"))?;
     let compiler = banner.split_whitespace().nth(1).context("failed to read the version of rustc")?;
     eprintln!("setup: rustup does not have {PACKAGE} {compiler} here, taking it from Debian's package");
-    let apt = Apt::open()?;
+    let apt = Apt::open(&apt::RELEASES)?;
     let versions = apt.versions(PACKAGE)?;
     let version = versions.iter().find(|version| is_of_compiler(version, compiler)).with_context(|| {
         format!(

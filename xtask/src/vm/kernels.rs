@@ -130,7 +130,7 @@ pub fn prepare(series: &Series) -> Result<Kernel> {
     if let Ok(release) = fs::read_to_string(&marker) {
         return Kernel::at(directory.join(&release), &release)?.that_shares();
     }
-    let apt = Apt::open()?;
+    let apt = Apt::open(&apt::RELEASES)?;
     let choice = choose(&apt.names("linux-")?, series).or_else(|_| {
         apt.refresh(apt::HOUR)?;
         choose(&apt.names("linux-")?, series).map_err(Error::from)
