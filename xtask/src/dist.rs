@@ -8,12 +8,15 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{paths, process, setup};
+use crate::{notices, paths, process, setup};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAM: &str = "prefault";
 /// The tool, what guests need to test it, and what writes the documents of its packages.
 const PROGRAMS: [&str; 5] = [PROGRAM, "workload", "pace", "confined", "documents"];
+
+/// Folder beside the executable, with its licences.
+pub const NOTICES: &str = "licenses";
 
 /// Where the executable is put; guests have this directory on their path.
 #[must_use]
@@ -21,7 +24,7 @@ pub fn directory() -> PathBuf {
     paths::target("dist")
 }
 
-/// Sets the machine up, builds, and returns the path of the tool's executable.
+/// Sets the machine up, builds, puts the licences beside what was built, and returns the path of the tool's executable.
 ///
 /// # Errors
 /// When something is missing on the machine, the build fails, or a result is not static.
@@ -32,6 +35,7 @@ pub fn run() -> Result<PathBuf> {
     for program in PROGRAMS {
         publish(program, program)?;
     }
+    notices::write(&directory().join(NOTICES))?;
     Ok(directory().join(PROGRAM))
 }
 

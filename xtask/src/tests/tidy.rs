@@ -50,10 +50,12 @@ fn list(root: &Path, below: &str, files: &mut Vec<String>) -> Result<()> {
         let entry = entry.with_context(context)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+        // In a further work tree .git is a file, and target may be a link.
+        if NOT_SOURCE.contains(&path.as_str()) {
+            continue;
+        }
         if entry.file_type().with_context(context)?.is_dir() {
-            if !NOT_SOURCE.contains(&path.as_str()) {
-                list(root, &path, files)?;
-            }
+            list(root, &path, files)?;
         } else {
             files.push(path);
         }
