@@ -21,10 +21,12 @@ pub const STANDARD_LIBRARY: &str = "RUST-LIBRARY-COPYRIGHT.html";
 /// Our own, in the workspace.
 pub const OWN: [&str; 3] = ["LICENSE-MIT", "LICENSE-APACHE", "prefault-ebpf/LICENSE-GPL-2.0"];
 
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const PROGRAMS_TARGET: &str = "bpfel-unknown-none";
 /// What the tool has inside, and what the programs inside it have.
 const LINKED: [&[&str]; 2] = [
-    &["--package", "prefault-user", "--target", "x86_64-unknown-linux-gnu"],
-    &["--package", "prefault-ebpf", "--features", "programs", "--target", "bpfel-unknown-none"],
+    &["--package", "prefault-user", "--target", TARGET],
+    &["--package", "prefault-ebpf", "--features", "programs", "--target", PROGRAMS_TARGET],
 ];
 /// How the names of files with notices begin, in capitals.
 const NAMES: [&str; 6] = ["LICENSE", "LICENCE", "UNLICENSE", "COPYING", "COPYRIGHT", "NOTICE"];
@@ -120,9 +122,15 @@ fn read_linked(line: &str) -> Option<Linked> {
     (!licence.is_empty()).then_some(Linked { name, version, licence })
 }
 
+/// What cargo says of all crates; without a platform it would fetch those of others.
+fn metadata() -> Result<Metadata> {
+    let mut metadata = process::cargo("metadata");
+    metadata.args(["--format-version", "1", "--filter-platform", TARGET, "--filter-platform", PROGRAMS_TARGET]);
+    serde_json::from_str(&process::output(&mut metadata)?).context("failed to read what cargo says of the crates")
+}
+
 fn text(linked: &BTreeSet<Linked>) -> Result<String> {
-    let metadata = process::output(process::cargo("metadata").args(["--format-version", "1"]))?;
-    let metadata: Metadata = serde_json::from_str(&metadata).context("failed to read what cargo says of the crates")?;
+    let metadata = metadata()?;
     // By their words: the same text is there once, however it is laid out.
     let mut texts: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     let mut list = String::new();
@@ -218,8 +226,7 @@ mod tests {
 
     #[test]
     fn texts_for_crates_without_any_are_needed() {
-        let metadata = process::output(process::cargo("metadata").args(["--format-version", "1"])).expect("cargo runs");
-        let metadata: Metadata = serde_json::from_str(&metadata).expect("it is JSON");
+        let metadata = metadata().expect("cargo runs");
         for entry in fs::read_dir(paths::workspace().join(MISSING)).expect("there is one").flatten() {
             let path = entry.path();
             let name = path.file_stem().expect("it has a name").to_string_lossy().into_owned();
