@@ -3,7 +3,7 @@
 //! Our own reader, because we need what the maintained crates lack: aya-obj keeps members private, and btfparse (1.3)
 //! cannot read a module's BTF, which continues the kernel's. It reads in place: one index of 4 bytes per type.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 const MAGIC: [u8; 2] = 0xeb9f_u16.to_le_bytes();
 
@@ -96,7 +96,7 @@ impl Btf {
 
     /// Name of the structure that the first parameter of function `name` points to. `None` if the function is not
     /// described, or its first parameter is something else.
-    pub fn first_parameter(&self, name: &str) -> Option<&str> {
+    pub fn first_parameter(&self, name: &str) -> Option<Cow<'_, str>> {
         let function = self.of_kind(KIND_FUNC).find(|ty| ty.name() == name)?;
         let prototype = self.ty(function.referred())?;
         if prototype.kind() != KIND_FUNC_PROTO || prototype.vlen() == 0 {
@@ -146,14 +146,15 @@ impl Btf {
         }
     }
 
-    fn string(&self, offset: u32) -> &str {
+    /// What is not UTF-8 is replaced, as in names of symbols.
+    fn string(&self, offset: u32) -> Cow<'_, str> {
         let Some(start) = offset.checked_sub(self.first_string) else {
-            return self.base.as_ref().map_or("", |base| base.string(offset));
+            return self.base.as_ref().map_or(Cow::Borrowed(""), |base| base.string(offset));
         };
         let strings = &self.data[self.strings_start..self.strings_start + self.strings_len];
         let bytes = strings.get(start as usize..).unwrap_or_default();
         let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
-        std::str::from_utf8(&bytes[..end]).unwrap_or_default()
+        String::from_utf8_lossy(&bytes[..end])
     }
 
     /// The word at `at`; `parse` has checked that types fit.
@@ -201,7 +202,7 @@ impl<'a> Type<'a> {
         self.info() & 0xffff
     }
 
-    fn name(self) -> &'a str {
+    fn name(self) -> Cow<'a, str> {
         self.btf.string(self.btf.u32(self.at))
     }
 
@@ -229,7 +230,7 @@ impl<'a> Type<'a> {
             let at = self.at + 12 + index as usize * 12;
             let offset = self.btf.u32(at + 8);
             let bits = if has_bit_fields { offset & 0xff_ffff } else { offset };
-            match self.btf.string(self.btf.u32(at)) {
+            match &*self.btf.string(self.btf.u32(at)) {
                 name if name == member => (!has_bit_fields || offset >> 24 == 0).then_some(bits),
                 "" => {
                     let inner = self.btf.ty(self.btf.u32(at + 4))?.resolved(self.btf)?;

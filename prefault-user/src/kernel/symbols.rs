@@ -37,14 +37,14 @@ struct Entry {
 const LONGEST_FUNCTION: u64 = 64 * 1024;
 
 impl Symbols {
-    /// Parses the contents of /proc/kallsyms.
+    /// Parses the contents of /proc/kallsyms. A name may be of any bytes; what is not UTF-8 is replaced, and the symbol stays.
     ///
     /// # Errors
     /// [`FactsError::AddressesHidden`] if every address is 0, as kptr_restrict and missing privilege make them.
-    pub fn parse(kallsyms: &str) -> Result<Self, FactsError> {
+    pub fn parse(kallsyms: impl AsRef<[u8]>) -> Result<Self, FactsError> {
         let mut symbols = Self::default();
-        for line in kallsyms.lines() {
-            symbols.push_line(line);
+        for line in kallsyms.as_ref().split(|&byte| byte == b'\n') {
+            symbols.push_line(&String::from_utf8_lossy(line));
         }
         if symbols.entries.is_empty() {
             return Err(FactsError::NoSymbols);
@@ -180,6 +180,18 @@ ffffffffc0200000 t bpf_prog_1\t[bpf]
         let (last, range) = symbols.containing(0xffffffffc0100004).expect("inside");
         assert_eq!((last.module, range.end), (Some("ntfs"), 0xffffffffc0100000 + LONGEST_FUNCTION));
         assert_eq!(symbols.containing(range.end), None);
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_harms_nobody_and_is_found_by_its_address() {
+        let mut kallsyms = KALLSYMS.as_bytes().to_vec();
+        kallsyms.extend(b"ffffffffc0300000 t a\xffb\t[m\xfe]\nffffffffc0300040 t next\t[m\xfe]\n");
+        let symbols = Symbols::parse(&kallsyms).expect("valid");
+        let (symbol, range) = symbols.containing(0xffffffffc0300010).expect("inside");
+        assert_eq!((symbol.name, symbol.module), ("a\u{fffd}b", Some("m\u{fffd}")));
+        assert_eq!(range, 0xffffffffc0300000..0xffffffffc0300040);
+        assert_eq!(symbols.text_of(Some("m\u{fffd}")).len(), 1);
+        assert!(symbols.in_kernel("first").is_some());
     }
 
     #[test]

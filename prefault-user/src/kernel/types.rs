@@ -67,9 +67,18 @@ impl BtfTypes {
     /// The BTF of a module, `None` if it has none (before 5.11) or it cannot be read.
     fn module(&self, name: &str) -> Option<Arc<Btf>> {
         let mut modules = self.modules.borrow_mut();
-        let read = || Btf::parse(fs::read(self.folder.join(name)).ok()?, Some(Arc::clone(&self.kernel))).ok();
+        let file = file_named(&self.folder, name);
+        let read = || Btf::parse(fs::read(file).ok()?, Some(Arc::clone(&self.kernel))).ok();
         modules.entry(name.to_owned()).or_insert_with(|| read().map(Arc::new)).clone()
     }
+}
+
+/// The file in `folder` called `name`, in which what is not UTF-8 was replaced.
+fn file_named(folder: &Path, name: &str) -> PathBuf {
+    let is_replaced = name.contains(char::REPLACEMENT_CHARACTER);
+    let mut files = is_replaced.then(|| fs::read_dir(folder).ok()).flatten().into_iter().flatten().flatten();
+    let same = files.find(|file| file.file_name().to_string_lossy() == name);
+    same.map_or_else(|| folder.join(name), |file| file.path())
 }
 
 impl Types for BtfTypes {
@@ -96,7 +105,7 @@ impl Types for BtfTypes {
         };
         match btf {
             Some(btf) if btf.has_function(function) => match btf.first_parameter(function) {
-                Some(structure) => Parameter::PointerTo(structure.to_owned()),
+                Some(structure) => Parameter::PointerTo(structure.into_owned()),
                 None => Parameter::Other,
             },
             _ => Parameter::Unknown,

@@ -92,8 +92,8 @@ impl Counters {
 
 /// Name of the block device with this kernel device number, `None` if there is none (any more).
 fn block_device_name(dev: u32) -> Option<String> {
-    let uevent = fs::read_to_string(format!("/sys/dev/block/{}:{}/uevent", dev >> 20, dev & 0xf_ffff)).ok()?;
-    uevent.lines().find_map(|line| line.strip_prefix("DEVNAME=")).map(str::to_owned)
+    let uevent = fs::read(format!("/sys/dev/block/{}:{}/uevent", dev >> 20, dev & 0xf_ffff)).ok()?;
+    String::from_utf8_lossy(&uevent).lines().find_map(|line| line.strip_prefix("DEVNAME=")).map(str::to_owned)
 }
 
 /// CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns.

@@ -47,7 +47,7 @@ impl fmt::Display for Made {
 /// # Errors
 /// If the list cannot be read.
 pub(super) fn look() -> io::Result<HashMap<u64, Made>> {
-    Ok(parse(&fs::read_to_string(KPROBES)?))
+    Ok(parse(&String::from_utf8_lossy(&fs::read(KPROBES)?)))
 }
 
 /// What the kernel has made of the kprobes at `addresses`; `None` if there are none, or it does not say of all.
