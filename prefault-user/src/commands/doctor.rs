@@ -18,6 +18,7 @@ use crate::{
     phases::Phases,
     probe::{
         environment::obstacles,
+        limits,
         made::{self, Made},
         own_writes,
         plan::Plan,
@@ -90,6 +91,7 @@ fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
     let (wish, phases) = (args.mechanism.into(), Phases::begin());
     if args.dry_run {
         let (kernel, plan) = prepare::plan(wish, &phases)?;
+        limits::ensure_for(&plan)?;
         return Ok(Tried { kernel, plan, points: Points::default(), map_bytes: None, times: None });
     }
     let (kernel, plan, groundwork) = prepare::plan_and_groundwork(wish, &phases)?;

@@ -52,8 +52,9 @@ const LONGEST_MODULE_INTERVAL: Duration = Duration::from_secs(300);
 /// Where the kernel shows its modules.
 const MODULES: &str = "/sys/module";
 
-/// What a session is started with, as typed. `events`: short copies and failed prefaults come one by one too.
-pub fn options(args: &CountingArgs, filters: Filters, events: bool) -> Options {
+/// What a session is started with, as typed. `events`: short copies and failed prefaults come one by one too. `descriptors`: what
+/// the command needs itself.
+pub fn options(args: &CountingArgs, filters: Filters, events: bool, descriptors: u64) -> Options {
     Options {
         verbose: args.verbose,
         events,
@@ -64,6 +65,7 @@ pub fn options(args: &CountingArgs, filters: Filters, events: bool) -> Options {
         floor: !args.no_latency || args.max_overhead.is_some(),
         limit_percent: args.max_overhead,
         wish: args.wish(),
+        descriptors,
     }
 }
 
@@ -248,13 +250,11 @@ impl Live {
         for module in &changes.unloaded {
             self.session.forget(module);
         }
-        if !changes.loaded.is_empty() {
-            let begun = Instant::now();
-            if let Err(error) = self.extend(&changes.loaded) {
-                self.try_again(&changes.loaded);
-                return Err(error);
-            }
-            log::info!("probed {} in {} ms", changes.loaded.join(", "), begun.elapsed().as_millis());
+        if !changes.loaded.is_empty()
+            && let Err(error) = self.extend(&changes.loaded)
+        {
+            self.try_again(&changes.loaded);
+            return Err(error);
         }
         self.look_at_modules_each(MODULE_INTERVAL);
         Ok(())
@@ -276,8 +276,14 @@ impl Live {
     }
 
     fn extend(&mut self, modules: &[String]) -> Result<()> {
-        self.session.extend(prepare::plan_for_modules(modules, self.wish)?)?;
+        let begun = Instant::now();
+        let too_few = self.session.extend(modules, prepare::plan_for_modules(modules, self.wish)?)?;
         self.path_names = self.session.plan().path_names();
+        let names = modules.join(", ");
+        match too_few {
+            Some(too_few) => eprintln!("prefault: {names} is not measured: {too_few}"),
+            None => log::info!("probed {names} in {} ms", begun.elapsed().as_millis()),
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ pub mod counters;
 pub mod environment;
 pub mod filters;
 mod floor;
+pub mod limits;
 mod load;
 pub mod made;
 mod mapped;

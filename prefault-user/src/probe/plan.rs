@@ -4,6 +4,7 @@ use std::fmt;
 
 use prefault_ebpf::{Config, MAX_PATHS};
 
+use super::{limits::TooFewDescriptors, points::Place};
 use crate::{
     data::{Points, SiteReport},
     kernel::{
@@ -129,6 +130,9 @@ pub enum Refusal {
     /// Its module was unloaded.
     #[error("the module {0} was unloaded")]
     Unloaded(String),
+    /// Too few descriptors for it.
+    #[error("{0}")]
+    Descriptors(TooFewDescriptors),
     /// The kernel refused the attachment.
     #[error("the kernel refused: {0}")]
     Kernel(String),
@@ -230,6 +234,23 @@ impl Plan {
         self.sites.retain(|planned| !is_there(&planned.site.call.module));
         for planned in self.paths.iter_mut().filter(|planned| is_there(&planned.path.module)) {
             planned.mechanism = Err(Refusal::Unloaded(module.to_owned()));
+        }
+    }
+
+    /// Refuses everything in `modules` that `is_attached` does not say to be.
+    pub(super) fn refuse(&mut self, modules: &[String], why: &TooFewDescriptors, is_attached: impl Fn(Place) -> bool) {
+        let is_meant = |of: &Option<String>| of.as_ref().is_some_and(|module| modules.contains(module));
+        let refusal = || Err(Refusal::Descriptors(why.clone()));
+        for (number, planned) in self.paths.iter_mut().enumerate() {
+            if is_meant(&planned.path.module) && planned.mechanism.is_ok() && !is_attached(Place::Entry(number)) {
+                planned.mechanism = refusal();
+            }
+        }
+        for planned in self.sites.iter_mut().filter(|planned| planned.mechanism.is_ok()) {
+            let call = &planned.site.call;
+            if is_meant(&call.module) && !is_attached(Place::AfterCall(call.address)) {
+                planned.mechanism = refusal();
+            }
         }
     }
 

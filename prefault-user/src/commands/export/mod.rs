@@ -56,6 +56,9 @@ use crate::{
 /// Questions that may wait for an answer at once: as many as there are connections.
 const QUESTIONS: usize = 64;
 
+/// Descriptors that the exporter needs itself: as many connections as there can be, one that is still refused, sockets, the files
+/// of the web config, what it waits with.
+const DESCRIPTORS: u64 = 64 + 24;
 /// Threads for hashes of passwords, which are computed one at a time.
 const BLOCKING_THREADS: usize = 1;
 
@@ -144,7 +147,7 @@ impl<'a> Exporter<'a> {
             true => Vec::new(),
             false => listeners(args)?,
         };
-        let options = options(&args.counting, filters(&args.filters, false)?, args.exemplars);
+        let options = options(&args.counting, filters(&args.filters, false)?, args.exemplars, DESCRIPTORS);
         let session_runtime = runtime()?;
         let live = {
             let _entered = session_runtime.enter();

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use tokio::{runtime::Runtime, sync::oneshot, time::sleep};
 
 use super::complaints::Complaints;
@@ -17,6 +17,7 @@ use crate::{
     data::{EventRecord, Floor, Limited, SiteCount, Snapshot},
     probe::{
         counters::Counters,
+        limits::why_no_thread,
         plan::{Plan, Refusal},
     },
     sites::{NoPath, Operation},
@@ -76,7 +77,10 @@ impl Tended {
             let _runs: oneshot::Sender<()> = runs;
             runtime.block_on(tend(live, &known));
         };
-        thread::Builder::new().name("session".to_owned()).spawn(tend).context("failed to start a thread")?;
+        thread::Builder::new()
+            .name("session".to_owned())
+            .spawn(tend)
+            .map_err(|error| anyhow!(why_no_thread(&error)))?;
         Ok(tended)
     }
 

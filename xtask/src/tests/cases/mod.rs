@@ -18,6 +18,7 @@ mod outputs;
 mod packages;
 mod places;
 mod privilege;
+mod rlimits;
 mod scale;
 mod selftest;
 mod ways;
@@ -109,6 +110,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         packages::CASES,
         places::CASES,
         privilege::CASES,
+        rlimits::CASES,
         scale::CASES,
         selftest::CASES,
         ways::CASES,
