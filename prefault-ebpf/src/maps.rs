@@ -41,6 +41,8 @@ pub static CONFIG: Config = Config {
         task_pid: 0,
         task_tgid: 0,
         kiocb_flags: 0,
+        task_group_leader: 0,
+        task_comm: 0,
     },
     types: prefault_ebpf::TypeIds { kiocb: 0, file: 0, iov_iter: 0 },
     user_iter_types: 0,

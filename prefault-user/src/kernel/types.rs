@@ -157,7 +157,7 @@ impl Types for SavedTypes {
 type MemberRow = (&'static str, &'static [&'static str], fn(&mut Offsets) -> &mut u32);
 
 /// One row per member of [`Offsets`].
-pub const MEMBERS: [MemberRow; 21] = [
+pub const MEMBERS: [MemberRow; 23] = [
     ("kiocb", &["ki_filp"], |o| &mut o.kiocb_filp),
     ("kiocb", &["ki_pos"], |o| &mut o.kiocb_pos),
     ("kiocb", &["ki_flags"], |o| &mut o.kiocb_flags),
@@ -175,6 +175,8 @@ pub const MEMBERS: [MemberRow; 21] = [
     ("task_struct", &["start_time"], |o| &mut o.task_start_time),
     ("task_struct", &["pid"], |o| &mut o.task_pid),
     ("task_struct", &["tgid"], |o| &mut o.task_tgid),
+    ("task_struct", &["group_leader"], |o| &mut o.task_group_leader),
+    ("task_struct", &["comm"], |o| &mut o.task_comm),
     ("iov_iter", &["iter_type", "type"], |o| &mut o.iter_type),
     ("iov_iter", &["iov_offset"], |o| &mut o.iter_offset),
     ("iov_iter", &["count"], |o| &mut o.iter_count),
