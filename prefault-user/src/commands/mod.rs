@@ -1,9 +1,11 @@
 //! Commands: the glue between what was typed and the modules that do it.
 
 pub mod describe;
+mod devices;
 pub mod doctor;
 pub mod export;
 mod filters;
+mod fstypes;
 mod live;
 pub mod measure;
 mod modules;

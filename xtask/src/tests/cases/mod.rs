@@ -14,6 +14,7 @@ mod full;
 mod independence;
 mod kubernetes;
 mod limit;
+mod names;
 mod outputs;
 mod packages;
 mod places;
@@ -106,6 +107,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         independence::CASES,
         kubernetes::CASES,
         limit::CASES,
+        names::CASES,
         outputs::CASES,
         packages::CASES,
         places::CASES,
