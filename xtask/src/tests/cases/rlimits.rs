@@ -9,14 +9,14 @@ const fn case(name: &'static str, kernels: Kernels, script: &'static str, check:
     plain(name, kernels, 150, script, check)
 }
 
-/// Runs a program as a user that may measure but not go beyond its limits; /proc/kcore is not for it.
+/// Becomes a program of a user that may measure but not go beyond its limits; /proc/kcore is not for it.
 macro_rules! as_another_user {
     ($script:literal) => {
         concat!(
             "sysctl -qw kernel.perf_event_paranoid=2 kernel.kptr_restrict=1; chmod 777 .
 limited() {
     local caps=+bpf,+perfmon,+syslog
-    setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps $caps --ambient-caps $caps -- prlimit \"$@\"
+    exec setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps $caps --ambient-caps $caps -- prlimit \"$@\"
 }
 ",
             $script,
@@ -109,7 +109,7 @@ umount /mnt/f2fs; modprobe -r f2fs; losetup -d /dev/loop1; rm /tmp/f2fs; exit $c
         as_another_user!(
             "limited --nproc=1 prefault -v --json -o counted.json 2> log & tool=$!
 wait_until_measuring log || exit; workload absent /mnt/tmpfs > truth; kill -INT $tool; wait $tool || exit
-limited --nproc=1 prefault export 2> export; [ $? = 2 ]"
+(limited --nproc=1 prefault export 2> export); [ $? = 2 ]"
         ),
         |said, _| {
             said.expect_code(0)?;
@@ -123,7 +123,7 @@ limited --nproc=1 prefault export 2> export; [ $? = 2 ]"
         "too little memory that may be locked is named where it counts",
         Kernels::Spread,
         as_another_user!(
-            "limited --memlock=65536 prefault -d 1 --json > document 2> refusal; echo $? > measured"
+            "(limited --memlock=65536 prefault -d 1 --json > document 2> refusal); echo $? > measured"
         ),
         |said, context| {
             let (code, refusal) = (said.file("measured")?, said.file("refusal")?);
