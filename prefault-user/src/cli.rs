@@ -105,8 +105,8 @@ pub struct FilterArgs {
     #[arg(long)]
     pub follow: bool,
     /// Only of threads of this name, as `ps -o comm` shows it, and of all threads of processes whose first thread has it, their
-    /// io_uring workers included; may be repeated. What the kernel's own threads write for somebody (loop devices, nfsd,
-    /// io_uring before 5.12) is written under their names
+    /// io_uring workers included; may be repeated. What the kernel's own threads write for somebody (loop devices, nfsd) is
+    /// written under their names
     #[arg(long = "comm", value_name = "NAME", value_parser = OsStringValueParser::new().try_map(comm))]
     pub comms: Vec<OsString>,
     /// Only of this cgroup (version 2) and those below it, such as /sys/fs/cgroup/system.slice
