@@ -37,7 +37,8 @@ use self::{
     address::{DEFAULT_PORT, Listener},
     answer::{Ask, Shared},
     complaints::{Complaints, say},
-    service::Watchdog,
+    confine::Confining,
+    service::ServiceManager,
     state::State,
     tending::Tended,
     textfile::Textfile,
@@ -144,18 +145,21 @@ impl<'a> Exporter<'a> {
             true => Vec::new(),
             false => listeners(args)?,
         };
+        let confining = Confining::prepare(args, &access)?;
+        let service_manager = ServiceManager::find();
         let options = options(&args.counting, filters(&args.filters, false)?, args.exemplars);
         let session_runtime = runtime()?;
         let live = {
             let _entered = session_runtime.enter();
             Live::begin(&options)?
         };
-        let left = confine::confine(args, &access)?;
+        let left = confining.apply()?;
         if args.privileges.print_security {
             write_once(&security::text(&left))?;
             return Ok(None);
         }
         log::info!("what this process may still do:\n{}", security::text(&left));
+        confining.warnings(&left).iter().for_each(|warning| say(warning));
         let n_sites = live.plan().n_measured();
         let tended = Tended::begin(live, session_runtime)?;
         let mut answerer = Answerer {
@@ -165,25 +169,26 @@ impl<'a> Exporter<'a> {
             buckets: args.buckets.clone().unwrap_or_default(),
             textfile: args.textfile.as_deref().map(Textfile::new),
             textfile_ticker: args.textfile.is_some().then(|| ticker(args.interval)),
-            watchdog: Watchdog::begin(),
+            service_manager,
             complaints: Complaints::default(),
         };
         // What cannot be written at the begin is wrong; later it may be a full disk.
         answerer.write_textfile(&tended)?;
         let exporter = Self { args, listeners, terminate, interrupt, tended, answerer };
-        exporter.greet(n_sites);
+        exporter.greet(n_sites, left.uid);
         Ok(Some(exporter))
     }
 
     /// Tells people and systemd that it is on.
-    fn greet(&self, n_sites: usize) {
+    fn greet(&self, n_sites: usize, uid: u32) {
         let scheme = if self.answerer.access.subscribe().borrow().tls.is_some() { "https" } else { "http" };
         let textfile = self.args.textfile.iter().map(|path| path.display().to_string());
         let places: Vec<String> =
             self.listeners.iter().map(|listener| place(listener, scheme)).chain(textfile).collect();
-        let status = format!("measuring at {n_sites} call sites of {}; {}", self.tended.kernel, places.join(" "));
+        let kernel = &self.tended.kernel;
+        let status = format!("measuring at {n_sites} call sites of {kernel} as user {uid}; {}", places.join(" "));
         say(&status);
-        service::ready(&status);
+        self.answerer.service_manager.tell_ready(&status);
     }
 
     /// Answers until told to stop.
@@ -204,7 +209,7 @@ impl<'a> Exporter<'a> {
             _ = self.terminate.recv() => Ok(()),
             _ = self.interrupt.recv() => Ok(()),
         };
-        service::stopping();
+        self.answerer.service_manager.tell_stopping();
         ended
     }
 }
@@ -217,7 +222,7 @@ struct Answerer<'a> {
     buckets: Buckets,
     textfile: Option<Textfile>,
     textfile_ticker: Option<Ticker>,
-    watchdog: Watchdog,
+    service_manager: ServiceManager,
     complaints: Complaints,
 }
 
@@ -233,8 +238,8 @@ impl Answerer<'_> {
                 }
                 () = self.access.due() => self.access.look(),
                 () = tick(&mut self.textfile_ticker) => self.write_textfile(tended),
-                () = self.watchdog.due() => {
-                    self.watchdog.tell(tended.idle());
+                () = self.service_manager.due() => {
+                    self.service_manager.tell_alive(tended.idle());
                     Ok(())
                 }
             };

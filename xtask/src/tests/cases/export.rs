@@ -127,7 +127,7 @@ scrape > last; end_export
     case(
         "textfile on a disk that is full for a while",
         Kernels::Reference,
-        "mkdir -p /mnt/small; mount -t tmpfs -o size=200k none /mnt/small
+        "mkdir -p /mnt/small; mount -t tmpfs -o size=200k,uid=65520 none /mnt/small
 prefault export --textfile /mnt/small/prefault.prom -i 0.2 --fstype ext4 2> log & tool=$!
 wait_for_file /mnt/small/prefault.prom || exit
 head -c 200k /dev/zero > /mnt/small/full; sleep 1; cp /mnt/small/prefault.prom before
