@@ -18,7 +18,7 @@ const PROGRAM: u32 = 0o755;
 const FILE: u32 = 0o644;
 
 /// Files of the workspace, where each goes, and with which mode.
-const FILES: [(&str, &str, u32); 15] = [
+const FILES: [(&str, &str, u32); 16] = [
     ("packaging/systemd/prefault.service", "usr/lib/systemd/system/prefault.service", FILE),
     ("packaging/systemd/prefault.socket", "usr/lib/systemd/system/prefault.socket", FILE),
     ("packaging/debian/default", "etc/default/prefault", FILE),
@@ -34,6 +34,7 @@ const FILES: [(&str, &str, u32); 15] = [
     ("target/dist/prefault", "usr/bin/prefault", PROGRAM),
     ("LICENSE-MIT", "usr/share/doc/prefault/LICENSE-MIT", FILE),
     ("packaging/README.md", "usr/share/doc/prefault/packaging.md", FILE),
+    ("packaging/SECURITY.md", "usr/share/doc/prefault/SECURITY.md", FILE),
 ];
 
 /// Completions, by the name they are written under, and where each shell looks.

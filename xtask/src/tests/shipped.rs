@@ -23,9 +23,9 @@ const IMAGE_NAME: &str = concat!("localhost/prefault:", env!("CARGO_PKG_VERSION"
 const KUBECTL: &str = "kubectl/trixie";
 /// Folders of packaging/kubernetes, and the capabilities that are to be added.
 const KUSTOMIZATIONS: [(&str, &[&str]); 3] = [
-    (BASE, &["BPF", "PERFMON", "SYSLOG"]),
-    ("overlays/all", &["BPF", "PERFMON", "SYSLOG", "SYS_ADMIN"]),
-    ("overlays/old-kernels", &["BPF", "PERFMON", "SYSLOG", "SYS_ADMIN", "SYS_RESOURCE"]),
+    (BASE, &["BPF", "PERFMON", "SYSLOG", "SETGID", "SETUID"]),
+    ("overlays/all", &["BPF", "PERFMON", "SYSLOG", "SETGID", "SETUID", "SYS_ADMIN"]),
+    ("overlays/old-kernels", &["BPF", "PERFMON", "SYSLOG", "SETGID", "SETUID", "SYS_ADMIN", "SYS_RESOURCE"]),
 ];
 const BASE: &str = "base";
 /// What guests have of it.
