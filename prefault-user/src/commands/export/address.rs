@@ -13,15 +13,17 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 /// The port if none is given. The exporters' port list is fully allocated from 9100 to 9999, its own range; this one is
 /// outside of it and below the ports that Linux gives to outgoing connections.
 pub const DEFAULT_PORT: u16 = 29186;
 
-/// Connections that may wait to be accepted, as many as with the standard library.
-const BACKLOG: i32 = 128;
+/// Connections that may wait to be accepted, if sysctl net.core.somaxconn allows. The standard library's 128 are there after a
+/// tenth of a second at 1,500 a second, and then the kernel lets everybody wait a second and more; too many would make
+/// everybody wait for all of them.
+const BACKLOG: i32 = 1024;
 
 /// Of sockets in the filesystem.
 const SOCKET_MODE: u32 = 0o666;
@@ -149,7 +151,6 @@ fn tcp_of_both(port: u16) -> Result<Listener> {
         // As the standard library does: connections of an exporter before may linger.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
         Ok(socket.into())
     })
 }
@@ -157,6 +158,7 @@ fn tcp_of_both(port: u16) -> Result<Listener> {
 fn listen(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<std::net::TcpListener>) -> Result<Listener> {
     let listening = || {
         let listener = bind(address)?;
+        SockRef::from(&listener).listen(BACKLOG)?;
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
     };

@@ -8,10 +8,14 @@ pub mod access;
 pub mod address;
 pub mod answer;
 pub mod auth;
+pub mod client;
 mod complaints;
 mod confine;
+mod connections;
 mod encoding;
+pub mod hashing;
 mod negotiate;
+mod newcomer;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 pub mod server;
@@ -56,8 +60,8 @@ use crate::{
 /// Questions that may wait for an answer at once: as many as there are connections.
 const QUESTIONS: usize = 64;
 
-/// Threads for hashes of passwords, which are computed one at a time.
-const BLOCKING_THREADS: usize = 1;
+/// Threads for what takes its time: hashes of passwords, one at a time, and the files of the web config.
+const BLOCKING_THREADS: usize = 2;
 
 /// Exports as `args` say; the result is the exit code.
 ///
@@ -68,7 +72,7 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
     }
     if let (true, Some(path)) = (args.check_web_config, &args.web_config) {
-        let said = format!("the web config is right: {}\n", describe(&WebConfig::read(path)?));
+        let said = format!("the web config is right: {}\n", describe(&WebConfig::read(path).config?));
         return write_once(&said).map(|()| 0);
     }
     let runtime = runtime()?;
@@ -78,7 +82,12 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
         Exporter::begin(args)?
     };
     match exporter {
-        Some(exporter) => runtime.block_on(exporter.serve()).map(|()| 0),
+        Some(exporter) => {
+            let ended = runtime.block_on(exporter.serve());
+            // A file server that hangs does not hold up the end.
+            runtime.shutdown_background();
+            ended.map(|()| 0)
+        }
         None => Ok(0),
     }
 }
@@ -231,7 +240,7 @@ impl Answerer<'_> {
                     self.answer(tended, ask);
                     Ok(())
                 }
-                () = self.access.due() => self.access.look(),
+                read = self.access.follow() => read,
                 () = tick(&mut self.textfile_ticker) => self.write_textfile(tended),
                 () = self.watchdog.due() => {
                     self.watchdog.tell(tended.idle());
