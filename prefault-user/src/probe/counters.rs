@@ -69,6 +69,13 @@ impl Counters {
         filesystems
     }
 
+    /// Filesystems that found no slot and are counted in the one that takes the rest, at most
+    /// [`prefault_ebpf::MAX_WITHOUT_SLOT`].
+    pub fn n_without_slot(&self) -> u64 {
+        let PodSlotInfo(info) = self.slot_info.get(OTHER_SLOT);
+        info.key.fs_type
+    }
+
     /// Processors that have parts of their own.
     fn n_processors(&self) -> u32 {
         self.losses.len()

@@ -10,7 +10,7 @@ use aya::{
     maps::{HashMap, MapData, Queue, RingBuf},
 };
 use aya_log::EbpfLogger;
-use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PROCESSES, OTHER_SLOT, map, timing};
+use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PROCESSES, MAX_WITHOUT_SLOT, OTHER_SLOT, map, timing};
 
 use super::{
     attaching::Attaching,
@@ -317,7 +317,7 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
         .verifier_log_level(verifier_log)
         .map_max_entries(map::LEDGERS, (slots + 1) * n_processors)
         .map_max_entries(map::LOSSES, n_processors)
-        .map_max_entries(map::SLOTS, slots + if filters.by_filesystem() { MAX_FILTERED } else { 0 })
+        .map_max_entries(map::SLOTS, slots + MAX_WITHOUT_SLOT + if filters.by_filesystem() { MAX_FILTERED } else { 0 })
         .map_max_entries(
             map::PROCESSES,
             if filters.follow { MAX_PROCESSES } else { filters.processes.len().max(1) as u32 },

@@ -68,6 +68,7 @@ impl State {
             uptime_ns: totals.interval.duration_ns,
             filesystems: totals.filesystems,
             n_over_limit: totals.n_over_limit,
+            n_without_slot: tended.n_without_slot(),
             exemplars: self.exemplars(tended),
             loss: totals.interval.loss,
             own_cost: totals.interval.own_cost,

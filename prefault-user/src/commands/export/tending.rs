@@ -89,6 +89,11 @@ impl Tended {
         (self.counters.snapshot(path_names.len(), events_unread), path_names)
     }
 
+    /// Filesystems that found no slot.
+    pub fn n_without_slot(&self) -> u64 {
+        self.counters.n_without_slot()
+    }
+
     /// Call sites by operation and mechanism.
     pub fn sites(&self) -> Vec<SiteCount> {
         lock(&self.known).sites.clone()

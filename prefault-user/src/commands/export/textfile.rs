@@ -86,6 +86,7 @@ mod tests {
             floor: None,
             filesystems: Vec::new(),
             n_over_limit: 0,
+            n_without_slot: 0,
             exemplars: Vec::new(),
             loss: LossReport::default(),
             own_cost: None,

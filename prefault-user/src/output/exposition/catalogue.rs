@@ -13,7 +13,7 @@ const fn family(name: &'static str, help: &'static str, values: Values) -> Famil
 }
 
 /// Every metric, in the order of the exposition.
-pub static FAMILIES: [Family; 45] = [
+pub static FAMILIES: [Family; 46] = [
     family("prefault_up", "1: measuring is on.", Values::Gauge(|_| Some(1.0))),
     family("prefault_build_info", "Version of prefault.", Values::Info("version", |_| env!("CARGO_PKG_VERSION"))),
     family("prefault_kernel_info", "Release of the kernel.", Values::Info("release", |exported| &exported.kernel)),
@@ -174,6 +174,11 @@ pub static FAMILIES: [Family; 45] = [
         "prefault_series_over_limit",
         "Filesystems beyond the limit, counted under other.",
         Values::Gauge(|exported| Some(exported.n_over_limit as f64)),
+    ),
+    family(
+        "prefault_filesystems_without_slot",
+        "Filesystems that found no slot, counted under other.",
+        Values::Gauge(|exported| Some(exported.n_without_slot as f64)),
     ),
     family(
         "prefault_uptime_seconds",
