@@ -20,7 +20,7 @@ use super::{
     web_config::Folder,
 };
 
-const SCRAPES: usize = 30;
+const SCRAPES: usize = 10;
 /// As the review measured it.
 const SILENT_PER_SECOND: u32 = 1500;
 const GUESSES_PER_SECOND: u32 = 800;

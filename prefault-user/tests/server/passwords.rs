@@ -145,7 +145,8 @@ fn a_flood_of_guesses() {
         println!("{grown} KiB more; {} after {took:?}", answer.status());
         assert!(answer.status() == "200" && took < limit, "{} after {took:?}", answer.status());
     });
-    assert!(grown < 1024, "1500 requests took {grown} KiB");
+    // What connections may hold at most, the first of which there were before.
+    assert!(grown < 8 * 1024, "1500 requests took {grown} KiB");
 }
 
 #[test]
