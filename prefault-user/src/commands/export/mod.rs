@@ -60,8 +60,9 @@ use crate::{
 /// Questions that may wait for an answer at once: as many as there are connections.
 const QUESTIONS: usize = 64;
 
-/// Threads for what takes its time: hashes of passwords, one at a time, and the files of the web config.
-const BLOCKING_THREADS: usize = 2;
+/// Threads for what takes its time, one for each kind: hashes of passwords, the files of the web config, and names that are looked
+/// up for a collector.
+const BLOCKING_THREADS: usize = 3;
 
 /// Exports as `args` say; the result is the exit code.
 ///
