@@ -30,7 +30,7 @@ fn build(out_dir: &Path, object: &str, features: &str) -> Result<()> {
     // A target folder of its own: the outer cargo holds the lock of the usual one.
     let target_dir = out_dir.join("target");
     let output = Command::new(env::var_os("CARGO").context("CARGO is not set")?)
-        .args(["build", "--package", PACKAGE, "--bin", BINARY, "--features", features, "--release"])
+        .args(["build", "--locked", "--package", PACKAGE, "--bin", BINARY, "--features", features, "--release"])
         .args(["--target", TARGET, "-Z", "build-std=core", "--target-dir"])
         .arg(&target_dir)
         // The target has no prebuilt core, and building it is a nightly feature that stable allows so.

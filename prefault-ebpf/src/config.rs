@@ -73,7 +73,7 @@ pub mod window {
 pub mod filter {
     /// Its process is in [`crate::map::PROCESSES`], or is [`super::Config::only_process`].
     pub const PROCESSES: u32 = 1;
-    /// Its thread's name is in [`crate::map::COMMS`].
+    /// The name of its thread, or of the first thread of its process, is in [`crate::map::COMMS`].
     pub const COMMS: u32 = 2;
     /// Its thread is in the cgroup of [`crate::map::CGROUPS`].
     pub const CGROUP: u32 = 4;
@@ -129,6 +129,10 @@ pub struct Offsets {
     pub task_tgid: u32,
     /// `kiocb.ki_flags`
     pub kiocb_flags: u32,
+    /// `task_struct.group_leader`
+    pub task_group_leader: u32,
+    /// `task_struct.comm`
+    pub task_comm: u32,
 }
 
 /// Numbers of structures in the BTF of the running kernel, for `bpf_rdonly_cast`.
@@ -148,6 +152,6 @@ pub struct TypeIds {
 pub const CAST_PLACEHOLDER: u32 = 0x7072_6566;
 
 const _: () = {
-    assert!(size_of::<Offsets>() == 21 * 4);
+    assert!(size_of::<Offsets>() == 23 * 4);
     assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 15 * 4);
 };

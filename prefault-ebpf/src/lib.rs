@@ -30,6 +30,8 @@ pub const FILTERED_SLOT: u32 = u32::MAX;
 pub const DEFAULT_SLOTS: u32 = 64;
 /// The most slots a user may ask for.
 pub const MAX_SLOTS: u32 = 4096;
+/// Filesystems that are remembered, and counted, as having found no slot.
+pub const MAX_WITHOUT_SLOT: u32 = 256;
 /// Filesystems that are remembered as filtered out; beyond that a filter is asked anew at each write.
 pub const MAX_FILTERED: u32 = 4096;
 /// Processes that can be measured at once with [`filter::PROCESSES`].
@@ -183,7 +185,8 @@ pub struct SlotKey {
     pub reserved: u32,
 }
 
-/// Description of the filesystem in a slot.
+/// Description of the filesystem in a slot. That of [`OTHER_SLOT`] is none: its `key.fs_type` is the number of filesystems that
+/// found no slot, at most [`MAX_WITHOUT_SLOT`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SlotInfo {

@@ -10,7 +10,8 @@ use aya_ebpf::{
 };
 use prefault_ebpf::{
     Config, DEFAULT_SLOTS, EVENT_RING_BYTES, FloorSamples, Losses, MAX_FILTER_ENTRIES, MAX_FILTERED, MAX_PATHS,
-    MAX_PROCESSES, MODULE_RING_BYTES, PathLedger, SlotInfo, SlotKey, SlotLedger, TEXT_CHUNK_BYTES, masked,
+    MAX_PROCESSES, MAX_WITHOUT_SLOT, MODULE_RING_BYTES, PathLedger, SlotInfo, SlotKey, SlotLedger, TEXT_CHUNK_BYTES,
+    masked,
 };
 
 /// Facts of the running kernel and options, set by userspace before loading.
@@ -41,6 +42,8 @@ pub static CONFIG: Config = Config {
         task_pid: 0,
         task_tgid: 0,
         kiocb_flags: 0,
+        task_group_leader: 0,
+        task_comm: 0,
     },
     types: prefault_ebpf::TypeIds { kiocb: 0, file: 0, iov_iter: 0 },
     user_iter_types: 0,
@@ -112,7 +115,7 @@ pub fn processor() -> u32 {
 }
 
 #[map]
-pub static SLOTS: HashMap<SlotKey, u32> = HashMap::with_max_entries(DEFAULT_SLOTS + MAX_FILTERED, 0);
+pub static SLOTS: HashMap<SlotKey, u32> = HashMap::with_max_entries(DEFAULT_SLOTS + MAX_WITHOUT_SLOT + MAX_FILTERED, 0);
 
 #[map]
 pub static SLOT_INFO: Array<SlotInfo> = Array::with_max_entries(DEFAULT_SLOTS + 1, BPF_F_MMAPABLE);

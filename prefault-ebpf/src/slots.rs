@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::BPF_NOEXIST,
+    bindings::{BPF_EXIST, BPF_NOEXIST},
     helpers::{
         bpf_probe_read_kernel_str_bytes,
         generated::{bpf_get_prandom_u32, bpf_map_lookup_elem},
@@ -13,7 +13,7 @@ use prefault_ebpf::{FILTERED_SLOT, Loss, OTHER_SLOT, SlotInfo, SlotKey};
 use crate::{
     context::LastSlot,
     filters::measures_filesystem,
-    loss::lose,
+    loss::{add_preemptible, lose},
     maps::{FREE_SLOTS, SLOT_INFO, SLOTS, config},
     memory::{Memory, Target, Untyped},
     messages::info,
@@ -81,14 +81,35 @@ fn claim<C: EbpfContext>(context: &C, target: &Target, key: &SlotKey) -> u32 {
         let _unused = SLOTS.insert(key, FILTERED_SLOT, 0);
         return FILTERED_SLOT;
     }
-    let Ok(Some(slot)) = FREE_SLOTS.pop() else { return lookup(key).unwrap_or(OTHER_SLOT) };
+    let Ok(Some(slot)) = FREE_SLOTS.pop() else { return remember_without_slot(key) };
     if SLOTS.insert(key, slot, u64::from(BPF_NOEXIST)).is_err() {
-        let _unused = FREE_SLOTS.push(slot, 0);
-        return lookup(key).unwrap_or(OTHER_SLOT);
+        // Another processor may have found none left because this one was being claimed.
+        if lookup(key) != Some(OTHER_SLOT) || SLOTS.insert(key, slot, u64::from(BPF_EXIST)).is_err() {
+            let _unused = FREE_SLOTS.push(slot, 0);
+            return lookup(key).unwrap_or(OTHER_SLOT);
+        }
+        count_without_slot(-1);
     }
     describe_slot(slot, &info);
     info!(context, "slot {} is device {}:{}", slot, key.dev >> 20, key.dev & 0xf_ffff);
     slot
+}
+
+/// Remembers, if there is room, a filesystem for which no slot is left, and counts it then.
+fn remember_without_slot(key: &SlotKey) -> u32 {
+    if SLOTS.insert(key, OTHER_SLOT, u64::from(BPF_NOEXIST)).is_ok() {
+        count_without_slot(1);
+    }
+    lookup(key).unwrap_or(OTHER_SLOT)
+}
+
+/// Adds to the number of filesystems without a slot, see [`SlotInfo`].
+#[inline(always)]
+fn count_without_slot(n: i64) {
+    if let Some(place) = SLOT_INFO.get_ptr_mut(OTHER_SLOT) {
+        // SAFETY: the place is a live map value.
+        add_preemptible(unsafe { &raw mut (*place).key.fs_type }, n as u64);
+    }
 }
 
 /// Says what is in a slot, once, to whoever reads it at any time: its type comes last. Volatile: in this order, in which x86-64

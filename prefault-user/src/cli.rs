@@ -1,8 +1,15 @@
 //! The command line as typed; what it means is decided in `commands`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    time::Duration,
+};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser as _},
+};
 
 use crate::{
     cli_counting::{CountingArgs, Mechanism},
@@ -85,7 +92,7 @@ pub struct MeasureArgs {
     pub filters: FilterArgs,
     /// Measure while this command runs, and return its exit code
     #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<std::ffi::OsString>,
+    pub command: Vec<OsString>,
 }
 
 /// Which writes are measured; a write has to match every kind that is given, and one of its values.
@@ -98,19 +105,24 @@ pub struct FilterArgs {
     /// Also of the processes that those of --pid start from now on; without --pid: of COMMAND and what it starts
     #[arg(long)]
     pub follow: bool,
-    /// Only of threads of this name, as `ps -o comm` shows it; may be repeated
-    #[arg(long = "comm", value_name = "NAME", value_parser = comm)]
-    pub comms: Vec<String>,
+    /// Only of threads of this name, as `ps -o comm` shows it, and of all threads of processes whose first thread has it, their
+    /// io_uring workers included; may be repeated. What the kernel's own threads write for somebody (loop devices, nfsd) is
+    /// written under their names
+    #[arg(long = "comm", value_name = "NAME", value_parser = OsStringValueParser::new().try_map(comm))]
+    pub comms: Vec<OsString>,
     /// Only of this cgroup (version 2) and those below it, such as /sys/fs/cgroup/system.slice
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
-    /// Only to filesystems of this type, such as ext4; may be repeated
+    /// Only to filesystems of this type, such as ext4; may be repeated. It has to be one that this kernel has, or that a module
+    /// brings
     #[arg(long = "fstype", value_name = "TYPE", value_parser = fstype)]
     pub fstypes: Vec<String>,
-    /// Only to filesystems on this device, such as /dev/sda1 or 8:1, or to the device itself; may be repeated
+    /// Only to filesystems on this device, such as /dev/sda1 or 8:1, or to the device itself; may be repeated. What is on a
+    /// partition is not on the whole disk
     #[arg(long = "device", value_name = "DEVICE")]
     pub devices: Vec<String>,
-    /// Only to the filesystem that holds this file or folder; may be repeated
+    /// Only to the filesystem that holds this file or folder; may be repeated. Of a bind mount that is the whole filesystem,
+    /// wherever else it is mounted
     #[arg(long = "mount", value_name = "PATH")]
     pub mounts: Vec<PathBuf>,
 }
@@ -167,21 +179,21 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A thread name: the kernel keeps 15 bytes.
-fn comm(text: &str) -> Result<String, String> {
-    short_name(text, 15, "the kernel cuts thread names off after 15 bytes; give those")
+/// A thread name, of any bytes: the kernel keeps 15.
+fn comm(name: OsString) -> Result<OsString, String> {
+    short_name(&name, 15, "the kernel cuts thread names off after 15 bytes; give those").map(|()| name)
 }
 
 /// A filesystem type: the programs keep 31 bytes, and no type comes near.
 fn fstype(text: &str) -> Result<String, String> {
-    short_name(text, 31, "no filesystem type has a name this long")
+    short_name(text.as_ref(), 31, "no filesystem type has a name this long").map(|()| text.to_owned())
 }
 
-fn short_name(text: &str, longest: usize, why: &str) -> Result<String, String> {
-    match text.len() {
+fn short_name(name: &OsStr, longest: usize, why: &str) -> Result<(), String> {
+    match name.len() {
         0 => Err("it must not be empty".to_owned()),
         length if length > longest => Err(why.to_owned()),
-        _ => Ok(text.to_owned()),
+        _ => Ok(()),
     }
 }
 

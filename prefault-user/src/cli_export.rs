@@ -22,7 +22,7 @@ const DEFAULT_SERIES: u64 = 64;
 Examples:
   sudo prefault export                             metrics at http://localhost:29186/metrics
   sudo prefault export --listen 0.0.0.0:29186 --web-config /etc/prefault/web-config.yml
-  sudo prefault export --listen unix:/run/prefault.sock
+  sudo prefault export --listen unix:/run/prefault/prefault.sock
   sudo prefault export --textfile /var/lib/prometheus/node-exporter/prefault.prom
 
 Port 29186 is outside 9100 to 9999, the range of the exporters' port list, which is fully

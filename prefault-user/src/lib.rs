@@ -9,6 +9,8 @@ pub mod cli_export;
 pub mod cli_privilege;
 pub mod commands;
 pub mod data;
+#[cfg(test)]
+mod fuzz;
 pub mod kernel;
 pub mod output;
 pub mod phases;

@@ -12,15 +12,30 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{paths, process};
 
-/// 5.10, 6.1 and 6.12 come from the releases, everything newer from the backports.
-const SUITES: [&str; 4] = ["bullseye", "bookworm", "trixie", "trixie-backports"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const MIRROR_VARIABLE: &str = "PREFAULT_DEBIAN_MIRROR";
+/// Below `target`: what was downloaded, whatever suite it is of.
+const PACKAGES: &str = "apt/debs";
 
 /// Lists younger than this are good enough to look a package up.
 pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Lists younger than this are good enough to say that a package does not exist.
 pub const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// Suites of Debian that are looked into together, and the folder below `target` that has their lists. Suites that only some
+/// packages are for are kept apart: what is chosen by its name alone must not come from them.
+#[derive(Debug)]
+pub struct Archive {
+    folder: &'static str,
+    suites: &'static [&'static str],
+}
+
+/// 5.10, 6.1 and 6.12 come from the releases, everything newer from the backports.
+pub const RELEASES: Archive =
+    Archive { folder: "apt", suites: &["bullseye", "bookworm", "trixie", "trixie-backports"] };
+/// One release, and for a package that is named as `package/experimental` that suite. apt takes nothing else from there, since
+/// Debian marks it as not automatic, and ends with an error if the package needs more than the release has.
+pub const EXPERIMENTAL: Archive = Archive { folder: "apt-experimental", suites: &["trixie", "experimental"] };
 
 /// A package apt would install.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +49,7 @@ pub struct Package {
 /// An apt with its own sources, lists, cache and empty package status.
 pub struct Apt {
     directory: PathBuf,
+    suites: &'static [&'static str],
 }
 
 impl Apt {
@@ -41,20 +57,20 @@ impl Apt {
     ///
     /// # Errors
     /// When no mirror is known, or there are no lists and they cannot be fetched.
-    pub fn open() -> Result<Self> {
-        let directory = paths::target("apt");
-        for below in ["state", "lists/partial", "cache/archives/partial", "debs/partial"] {
+    pub fn open(archive: &Archive) -> Result<Self> {
+        let directory = paths::target(archive.folder);
+        for below in ["state", "lists/partial", "cache/archives/partial"] {
             paths::create_dir(&directory.join(below))?;
         }
         if !Path::new(KEYRING).exists() {
             bail!("failed to find {KEYRING}, which verifies Debian's packages: install debian-archive-keyring");
         }
-        let apt = Self { directory };
+        let apt = Self { directory, suites: archive.suites };
         paths::write(&apt.directory.join("status"), "")?;
         paths::write(&apt.directory.join("apt.conf"), configuration(&apt.directory))?;
         let sources = apt.directory.join("sources.list");
         if !sources.exists() || env::var_os(MIRROR_VARIABLE).is_some() {
-            paths::write(&sources, source_list(&mirror()?))?;
+            paths::write(&sources, source_list(archive.suites, &mirror()?))?;
         }
         apt.refresh(DAY)?;
         Ok(apt)
@@ -72,7 +88,7 @@ impl Apt {
             return Ok(());
         }
         let _lock = paths::lock(&self.directory)?;
-        eprintln!("apt: fetching the package lists of {}", SUITES.join(", "));
+        eprintln!("apt: fetching the package lists of {}", self.suites.join(", "));
         match process::output(self.command("apt-get").arg("update")) {
             Ok(_) => paths::write(&stamp, ""),
             Err(error) if modified.is_ok() => {
@@ -117,16 +133,17 @@ impl Apt {
     /// # Errors
     /// When a package does not exist or cannot be fetched or verified.
     pub fn download(&self, packages: &[String]) -> Result<Vec<PathBuf>> {
-        let _lock = paths::lock(&self.directory)?;
+        let debs = paths::target(PACKAGES);
+        let _lock = paths::lock(&debs)?;
         let listing = process::output(self.command("apt-get").args(["download", "--print-uris"]).args(packages))
             .with_context(|| format!("failed to find {}", packages.join(", ")))?;
-        let debs = self.directory.join("debs");
         let files: Vec<PathBuf> = file_names(&listing).map(|name| debs.join(name)).collect();
         if files.iter().all(|file| file.exists()) {
             return Ok(files);
         }
         // An interrupted download leaves a short file under its final name, so a complete one is moved out of here.
         let partial = debs.join("partial");
+        paths::create_dir(&partial)?;
         process::output(self.command("apt-get").arg("download").args(packages).current_dir(&partial))
             .with_context(|| format!("failed to download {}", packages.join(", ")))?;
         for file in &files {
@@ -165,14 +182,15 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
     let _lock = paths::lock(&directory)?;
     let program = directory.join("usr/bin").join(name);
     if !program.exists() {
-        let files = Apt::open()?.download(&[package.to_owned()])?;
+        let files = Apt::open(&RELEASES)?.download(&[package.to_owned()])?;
         let file = files.first().with_context(|| format!("failed to find the package {folder}"))?;
         unpack(file, &directory)?;
     }
     program.exists().then_some(program).with_context(|| format!("failed to find {name} in the package {folder}"))
 }
 
-fn configuration(directory: &Path) -> String {
+/// An apt's configuration for a directory of its own.
+pub(crate) fn configuration(directory: &Path) -> String {
     let directory = directory.display();
     // The machine's configuration is read first, for its proxy and passwords. Its hooks would clean the machine's caches;
     // its pins and additional architectures would change the choice of packages. The user apt drops to for downloads
@@ -203,9 +221,9 @@ Acquire::Retries "2";
     )
 }
 
-fn source_list(mirror: &str) -> String {
+fn source_list(suites: &[&str], mirror: &str) -> String {
     let line = |suite| format!("deb [arch=amd64 target=Packages signed-by={KEYRING}] {mirror} {suite} main\n");
-    SUITES.into_iter().map(line).collect()
+    suites.iter().map(line).collect()
 }
 
 fn mirror() -> Result<String> {

@@ -2,19 +2,21 @@
 //! BPF object is built and embedded by the crate's own build script. The workload of the tests is built likewise.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{paths, process, setup};
+use crate::{notices, paths, process, setup};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAM: &str = "prefault";
 /// The tool, what guests need to test it, and what writes the documents of its packages.
 const PROGRAMS: [&str; 5] = [PROGRAM, "workload", "pace", "confined", "documents"];
+
+/// Folder beside the executable, with its licences.
+pub const NOTICES: &str = "licenses";
 
 /// Where the executable is put; guests have this directory on their path.
 #[must_use]
@@ -22,7 +24,7 @@ pub fn directory() -> PathBuf {
     paths::target("dist")
 }
 
-/// Sets the machine up, builds, and returns the path of the tool's executable.
+/// Sets the machine up, builds, puts the licences beside what was built, and returns the path of the tool's executable.
 ///
 /// # Errors
 /// When something is missing on the machine, the build fails, or a result is not static.
@@ -33,6 +35,7 @@ pub fn run() -> Result<PathBuf> {
     for program in PROGRAMS {
         publish(program, program)?;
     }
+    notices::write(&directory().join(NOTICES))?;
     Ok(directory().join(PROGRAM))
 }
 
@@ -49,14 +52,12 @@ pub fn with_otlp() -> Result<()> {
 
 fn build(features: &str, programs: &[&str]) -> Result<()> {
     // A directory of its own: other flags in the usual one would rebuild everything at each change between the two.
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--release", "--target", TARGET, "--target-dir"]).arg(paths::target("static"));
+    let mut build = process::cargo("build");
+    build.args(["--quiet", "--release", "--target", TARGET, "--target-dir"]).arg(paths::target("static"));
     build.args(["--package", "prefault-user", "--features", features]);
     for program in programs {
         build.args(["--bin", program]);
     }
-    build.current_dir(paths::workspace());
     process::run_visibly(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))
 }
 

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod demo;
 pub mod dist;
 pub mod monitoring;
+pub mod notices;
 pub mod package;
 pub mod page;
 pub mod paths;

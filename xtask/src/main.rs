@@ -25,6 +25,8 @@ enum Task {
     Demo,
     /// Write the Grafana dashboard, packaging/grafana/prefault.json.
     Dashboard,
+    /// Pin the kernels of the tests, xtask/kernels.txt, to the newest ones of Debian's archive.
+    Kernels,
     /// Make target/packages/*.deb and *.rpm.
     Package,
     /// Take pictures of the exporter's start page.
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Task::Dashboard => monitoring::write_dashboard().map(|()| ExitCode::SUCCESS),
+        Task::Kernels => vm::pins::move_all().map(|()| ExitCode::SUCCESS),
         Task::Page => page::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

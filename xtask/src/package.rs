@@ -11,14 +11,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{dist, paths, process, setup};
+use crate::{dist, notices, paths, process, setup};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PROGRAM: u32 = 0o755;
 const FILE: u32 = 0o644;
 
 /// Files of the workspace, where each goes, and with which mode.
-const FILES: [(&str, &str, u32); 15] = [
+const FILES: [(&str, &str, u32); 19] = [
     ("packaging/systemd/prefault.service", "usr/lib/systemd/system/prefault.service", FILE),
     ("packaging/systemd/prefault.socket", "usr/lib/systemd/system/prefault.socket", FILE),
     ("packaging/debian/default", "etc/default/prefault", FILE),
@@ -30,10 +30,14 @@ const FILES: [(&str, &str, u32); 15] = [
     ("METRICS.md", "usr/share/doc/prefault/METRICS.md", FILE),
     ("CHANGELOG.md", "usr/share/doc/prefault/CHANGELOG.md", FILE),
     ("packaging/debian/copyright", "usr/share/doc/prefault/copyright", FILE),
-    ("LICENSE-APACHE", "usr/share/doc/prefault/LICENSE-APACHE", FILE),
     ("target/dist/prefault", "usr/bin/prefault", PROGRAM),
-    ("LICENSE-MIT", "usr/share/doc/prefault/LICENSE-MIT", FILE),
+    ("target/dist/licenses/LICENSE-APACHE", "usr/share/doc/prefault/LICENSE-APACHE", FILE),
+    ("target/dist/licenses/LICENSE-GPL-2.0", "usr/share/doc/prefault/LICENSE-GPL-2.0", FILE),
+    ("target/dist/licenses/LICENSE-MIT", "usr/share/doc/prefault/LICENSE-MIT", FILE),
+    ("target/dist/licenses/RUST-LIBRARY-COPYRIGHT.html", "usr/share/doc/prefault/RUST-LIBRARY-COPYRIGHT.html", FILE),
+    ("target/dist/licenses/THIRD-PARTY-NOTICES", "usr/share/doc/prefault/THIRD-PARTY-NOTICES", FILE),
     ("packaging/README.md", "usr/share/doc/prefault/packaging.md", FILE),
+    ("packaging/SECURITY.md", "usr/share/doc/prefault/SECURITY.md", FILE),
 ];
 
 /// Completions, by the name they are written under, and where each shell looks.
@@ -146,7 +150,10 @@ fn rpm(directory: &Path, tree: &Path) -> Result<PathBuf> {
     let built = directory.join("rpm");
     paths::remove_dir(&built)?;
     let mut command = Command::new("rpmbuild");
-    for (name, value) in [("_topdir", &*built), ("_tree", tree), ("_version", Path::new(VERSION))] {
+    let licences = notices::expression()?;
+    let defined =
+        [("_topdir", &*built), ("_tree", tree), ("_version", VERSION.as_ref()), ("_licences", licences.as_ref())];
+    for (name, value) in defined {
         command.arg("--define").arg(format!("{name} {}", value.display()));
     }
     process::output(command.args(["-bb", "--target", "x86_64"]).arg(spec))?;

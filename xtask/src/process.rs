@@ -1,6 +1,8 @@
 //! Running other programs, with errors that name the program and what it said. Guests are not started from here.
 
 use std::{
+    env,
+    ffi::{OsStr, OsString},
     io,
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
@@ -9,8 +11,38 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::paths;
+
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const LINES_SHOWN: usize = 5;
+
+/// The cargo that runs this, for a subcommand in the workspace. It takes the lock file as it is, so that what is built, linted
+/// and tested is of the same versions everywhere. Nor does it get what cargo tells this program about its own package: ring's
+/// build script looks at that, and everything behind it was built anew whenever one went from `cargo xtask` to cargo and back.
+#[must_use]
+pub fn cargo(subcommand: &str) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.arg(subcommand).current_dir(paths::workspace());
+    let of_package = |name: &OsString| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| starts_with(name, start));
+    for name in env::vars_os().map(|(name, _)| name).filter(of_package) {
+        command.env_remove(name);
+    }
+    // Formatting looks at no dependency.
+    if subcommand != "fmt" {
+        command.arg("--locked");
+    }
+    command
+}
+
+fn starts_with(name: &OsStr, start: &str) -> bool {
+    name.as_encoded_bytes().starts_with(start.as_bytes())
+}
+
+/// The Rust compiler that builds with that cargo.
+#[must_use]
+pub fn rustc() -> Command {
+    Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+}
 
 /// Runs a program and returns its standard output; its standard error is shown only in the error.
 ///
@@ -94,6 +126,17 @@ fn name(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cargo_does_not_hear_of_the_package_that_runs_it() {
+        // Cargo has told this test.
+        assert!(env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let command = cargo("build");
+        let removed: Vec<&OsStr> =
+            command.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+        assert!(removed.contains(&OsStr::new("CARGO_MANIFEST_DIR")) && removed.contains(&OsStr::new("CARGO_PKG_NAME")));
+        assert!(command.get_args().eq(["build", "--locked"]));
+    }
 
     #[test]
     fn last_lines_skip_empty_ones() {

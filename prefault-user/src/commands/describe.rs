@@ -28,6 +28,17 @@ pub fn memory(text: &mut String, bytes: u64, slots: u32) {
     line(text, &format!("memory: {} in the kernel, for {slots} filesystem slots", units::bytes(bytes)));
 }
 
+/// Adds that there are fewer slots than filesystems that are mounted, if it is so.
+pub fn slots(text: &mut String, n_mounted: usize, slots: u32) {
+    if n_mounted > slots as usize {
+        let few = format!(
+            "slots: {n_mounted} filesystems are mounted, and only the first {slots} that are written to are told apart: \
+             raise --slots, or measure fewer with --fstype"
+        );
+        line(text, &few);
+    }
+}
+
 /// Adds what measuring adds to a write of each of [`own_writes::SIZES`], which take so long without and with it.
 pub fn cost(text: &mut String, without: own_writes::Times, with: own_writes::Times) {
     let of_size = |((size, without), with): ((usize, Duration), Duration)| {
@@ -150,4 +161,21 @@ fn notes(planned: &PlannedSite) -> String {
         notes.push_str("  (called through call depth tracking)");
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slots;
+
+    #[test]
+    fn too_few_slots_are_said() {
+        let said = |n_mounted, n_slots| {
+            let mut text = String::new();
+            slots(&mut text, n_mounted, n_slots);
+            text
+        };
+        assert_eq!(said(64, 64), "");
+        let text = said(65, 64);
+        assert!(text.lines().count() == 1 && text.contains("65 filesystems") && text.contains("--slots"), "{text}");
+    }
 }

@@ -1,6 +1,10 @@
 //! `prefault doctor`: what can be measured here and how, what is missing, and the remedy.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::Path,
+};
 
 use anyhow::Result;
 
@@ -21,6 +25,7 @@ use crate::{
     probe::{
         clock::usable,
         environment::obstacles,
+        limits,
         made::{self, Made},
         own_writes,
         plan::Plan,
@@ -46,6 +51,15 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
     Ok(if ready { 0 } else { 1 })
 }
 
+/// Filesystems that are mounted on the host, or here if those of the host are hidden; 0 if neither is shown.
+fn n_mounted() -> usize {
+    let tables = ["/proc/1/mountinfo", "/proc/self/mountinfo"];
+    let table = tables.into_iter().find_map(|table| fs::read(table).ok()).unwrap_or_default();
+    // The third field is the device number (proc_pid_mountinfo(5)).
+    let devices = table.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(2));
+    devices.collect::<HashSet<_>>().len()
+}
+
 /// Writes the diagnosis to `text`; true if the main job can run.
 fn diagnose(args: &DoctorArgs, text: &mut String) -> bool {
     let obstacles = obstacles(Path::new(prepare::ROOT));
@@ -62,6 +76,7 @@ fn diagnose(args: &DoctorArgs, text: &mut String) -> bool {
             if let Some(bytes) = map_bytes {
                 describe::memory(text, bytes, args.slots);
             }
+            describe::slots(text, n_mounted(), args.slots);
             match (usable(Timing::All).coarse_step_ns(), times) {
                 (Some(step_ns), _) => describe::coarse_clock(text, step_ns),
                 (None, Some([without, with])) => describe::cost(text, without, with),
@@ -95,6 +110,7 @@ fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
     let (wish, phases) = (args.mechanism.into(), Phases::begin());
     if args.dry_run {
         let (kernel, plan) = prepare::plan(wish, &phases)?;
+        limits::ensure_for(&plan)?;
         return Ok(Tried { kernel, plan, points: Points::default(), map_bytes: None, times: None });
     }
     let (kernel, plan, groundwork) = prepare::plan_and_groundwork(wish, &phases)?;

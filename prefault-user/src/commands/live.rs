@@ -259,13 +259,11 @@ impl Live {
         for module in &changes.unloaded {
             self.session.forget(module);
         }
-        if !changes.loaded.is_empty() {
-            let begun = Instant::now();
-            if let Err(error) = self.extend(&changes.loaded) {
-                self.try_again(&changes.loaded);
-                return Err(error);
-            }
-            log::info!("probed {} in {} ms", changes.loaded.join(", "), begun.elapsed().as_millis());
+        if !changes.loaded.is_empty()
+            && let Err(error) = self.extend(&changes.loaded)
+        {
+            self.try_again(&changes.loaded);
+            return Err(error);
         }
         self.look_at_modules_each(MODULE_INTERVAL);
         Ok(())
@@ -287,8 +285,14 @@ impl Live {
     }
 
     fn extend(&mut self, modules: &[String]) -> Result<()> {
-        self.session.extend(prepare::plan_for_modules(modules, self.wish)?)?;
+        let begun = Instant::now();
+        let too_few = self.session.extend(modules, prepare::plan_for_modules(modules, self.wish)?)?;
         self.path_names = self.session.plan().path_names();
+        let names = modules.join(", ");
+        match too_few {
+            Some(too_few) => eprintln!("prefault: {names} is not measured: {too_few}"),
+            None => log::info!("probed {names} in {} ms", begun.elapsed().as_millis()),
+        }
         Ok(())
     }
 

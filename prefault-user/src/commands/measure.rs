@@ -26,6 +26,7 @@ use crate::{
     cli::MeasureArgs,
     data::{EventRecord, Interval, Report, Snapshot, Timing},
     output::{event, json, limited, report, table},
+    probe::limits,
 };
 
 /// Interval of the tables if none is given.
@@ -65,7 +66,7 @@ async fn measure(args: &MeasureArgs) -> Result<u8> {
     let marks = signal(SignalKind::user_defined1()).context("failed to listen for SIGUSR1")?;
     // Nothing else shows single events.
     let filters = filters(&args.filters, !args.command.is_empty())?;
-    let options = options(&args.counting, filters, args.events || args.json);
+    let options = options(&args.counting, filters, args.events || args.json, 0);
     let mut measurement = Measurement::begin(Live::begin(&options)?, args)?;
     measurement.greet();
     let follows_command = options.filters.follow && options.filters.processes.is_empty();
@@ -172,7 +173,9 @@ impl Measurement {
         if follow {
             self.live.measure_process(own, true)?;
         }
-        let child = Command::new(program).args(arguments).spawn();
+        let mut command = Command::new(program);
+        // SAFETY: setting limits is a system call alone, which may be made between fork and exec.
+        let child = unsafe { command.args(arguments).pre_exec(limits::give_back) }.spawn();
         if follow {
             self.live.measure_process(own, false)?;
         }

@@ -12,6 +12,7 @@ use crate::{
         clock::usable,
         environment::obstacles,
         filters::Filters,
+        limits,
         plan::{Plan, Wish},
         session::{Groundwork, Options},
         text_through_bpf,
@@ -19,8 +20,9 @@ use crate::{
     sites::Sites,
 };
 
-/// What a session is started with, as typed. `events`: short copies and failed prefaults come one by one too.
-pub fn options(args: &CountingArgs, filters: Filters, events: bool) -> Options {
+/// What a session is started with, as typed. `events`: short copies and failed prefaults come one by one too. `descriptors`: what
+/// the command needs itself.
+pub fn options(args: &CountingArgs, filters: Filters, events: bool, descriptors: u64) -> Options {
     let timing = usable(args.timing());
     Options {
         verbose: args.verbose,
@@ -32,6 +34,7 @@ pub fn options(args: &CountingArgs, filters: Filters, events: bool) -> Options {
         floor: timing.one_in().is_some() || (args.max_overhead.is_some() && timing.coarse_step_ns().is_none()),
         limit_percent: args.max_overhead,
         wish: args.wish(),
+        descriptors,
     }
 }
 
@@ -55,14 +58,16 @@ pub fn plan(wish: Wish, phases: &Phases) -> Result<(String, Plan)> {
 /// # Errors
 /// As [`plan`] and [`Groundwork::lay`].
 pub fn plan_and_groundwork(wish: Wish, phases: &Phases) -> Result<(String, Plan, Groundwork)> {
+    let lay = || phases.measure("lay the groundwork", Groundwork::lay);
     let (planned, laid) = thread::scope(|scope| {
-        let laying = scope.spawn(|| phases.measure("lay the groundwork", Groundwork::lay));
+        let laying = thread::Builder::new().spawn_scoped(scope, lay);
         let planned = plan(wish, phases);
-        (planned, laying.join())
+        // Where there may be no further thread, one thing comes after the other.
+        let laid = laying.map_or_else(|_| lay(), |laying| laying.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        (planned, laid)
     });
-    let (kernel, plan) = planned?;
-    let groundwork = laid.unwrap_or_else(|panic| resume_unwind(panic)).map_err(explain)?;
-    Ok((kernel, plan, groundwork))
+    let (kernel, plan) = planned.map_err(explain)?;
+    Ok((kernel, plan, laid.map_err(explain)?))
 }
 
 /// Looks at the place.
@@ -106,19 +111,20 @@ pub fn facts(phases: &Phases) -> Result<Kernel> {
 
 /// Turns an error of starting to measure into one with a remedy. That of a point that was refused is text by then.
 pub fn explain(error: anyhow::Error) -> anyhow::Error {
-    const REMEDIES: [(libc::c_int, &str); 2] = [
+    const REMEDIES: [(libc::c_int, &str); 3] = [
         (
             libc::EPERM,
             "is a capability missing, or BPF restricted by a security module, lockdown, or the seccomp profile of a container?",
         ),
+        (libc::EMFILE, "allow more open files: `ulimit -n`, or LimitNOFILE= in its service"),
         (libc::ENOMEM, "fewer --slots take less memory, 4.9 KiB each for each processor"),
     ];
     let said = format!("{error:#}");
     let is_said = |&&(code, _): &&(libc::c_int, _)| said.contains(&io::Error::from_raw_os_error(code).to_string());
-    match REMEDIES.iter().find(is_said) {
-        Some((_, remedy)) => anyhow!("{said}; {remedy}"),
-        None => error,
-    }
+    let Some(&(code, remedy)) = REMEDIES.iter().find(is_said) else { return error };
+    let memlock = if code == libc::EPERM { limits::memlock_remedy() } else { None };
+    let more = memlock.map_or_else(String::new, |more| format!(" Or: {more}"));
+    anyhow!("{said}; {remedy}{more}")
 }
 
 #[cfg(test)]
@@ -132,8 +138,10 @@ mod tests {
             anyhow::Error::new(not_permitted()).context("failed to load"),
             anyhow!("no call could be probed: the kernel refused: {}", not_permitted()),
         ] {
-            assert!(explain(error).to_string().ends_with("the seccomp profile of a container?"));
+            assert!(explain(error).to_string().contains("the seccomp profile of a container?"));
         }
+        let too_many = anyhow::Error::new(io::Error::from_raw_os_error(libc::EMFILE)).context("failed to load");
+        assert!(explain(too_many).to_string().contains("LimitNOFILE="));
         let no_memory = anyhow::Error::new(io::Error::from_raw_os_error(libc::ENOMEM)).context("failed to map LEDGERS");
         assert!(explain(no_memory).to_string().contains("fewer --slots"));
         assert_eq!(explain(anyhow!("no BTF")).to_string(), "no BTF");

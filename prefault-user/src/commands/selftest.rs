@@ -6,7 +6,7 @@ mod places;
 
 use std::{path::Path, process, thread};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use clap::ValueEnum as _;
 
 use self::places::{Place, places};
@@ -22,6 +22,7 @@ use crate::{
     phases::Phases,
     probe::{
         filters::Filters,
+        limits::why_no_thread,
         session::{Options, Session},
     },
     workload::{self, Kind, Truth},
@@ -58,7 +59,7 @@ fn compare_all(args: &SelftestArgs) -> Result<u8> {
     prepare::check()?;
     let phases = Phases::begin();
     let (kernel, plan, groundwork) = prepare::plan_and_groundwork(args.mechanism.into(), &phases)?;
-    let filters = Filters { processes: vec![process::id()], comms: vec![WRITER.to_owned()], ..Filters::default() };
+    let filters = Filters { processes: vec![process::id()], comms: vec![WRITER.into()], ..Filters::default() };
     let options = Options { filters, timing: Timing::wished(None, args.no_latency), ..Options::default() };
     let session = Session::start(plan, groundwork, &options, &phases).map_err(prepare::explain)?;
     output.write(&format!(
@@ -173,6 +174,6 @@ fn write_in_thread(folder: &Path, kind: Kind, seed: u64) -> Result<Truth> {
     let folder = folder.to_owned();
     let writer = thread::Builder::new().name(WRITER.to_owned());
     let writer = writer.spawn(move || workload::write_all(kind, WRITES, seed, &folder));
-    let writer = writer.context("failed to start the thread that writes")?;
+    let writer = writer.map_err(|error| anyhow!(why_no_thread(&error)))?;
     writer.join().map_err(|_| anyhow!("the thread that writes panicked"))?
 }

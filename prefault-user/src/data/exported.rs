@@ -21,6 +21,8 @@ pub struct Exported {
     pub filesystems: Vec<Series>,
     /// Filesystems beyond the limit, counted under `other`.
     pub n_over_limit: u64,
+    /// Filesystems that found no slot and are counted under `other` too, at most [`prefault_ebpf::MAX_WITHOUT_SLOT`].
+    pub n_without_slot: u64,
     /// The latest short copies and failed prefaults, if they are wanted.
     pub exemplars: Vec<Exemplar>,
     /// What was missed.

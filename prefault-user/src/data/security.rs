@@ -29,7 +29,7 @@ pub struct Security {
     pub readable: Vec<PathBuf>,
     /// Folders in which it can write.
     pub writable: Vec<PathBuf>,
-    /// Whether it can connect to other hosts.
+    /// Whether it can connect by TCP.
     pub connects: bool,
 }
 

@@ -117,7 +117,7 @@ impl Frozen {
             .collect();
         Ok(Kernel {
             release: self.release,
-            symbols: Symbols::parse(&self.symbols.join("\n"))?,
+            symbols: Symbols::parse(self.symbols.join("\n"))?,
             text: Box::new(SavedText::new(pieces)),
             types: Box::new(self.types),
             preemptible: self.preemptible,

@@ -90,8 +90,9 @@ impl Kernel {
         phases: &Phases,
         fallback: impl FnOnce(io::Error) -> Result<Box<dyn ReadText>, E>,
     ) -> Result<Self, E> {
-        let release = read_string(&root.join("proc/sys/kernel/osrelease"))?.trim_end().to_owned();
-        let kallsyms = phases.measure("read kallsyms", || read_string(&root.join("proc/kallsyms")))?;
+        let release = read_bytes(&root.join("proc/sys/kernel/osrelease"))?;
+        let release = String::from_utf8_lossy(&release).trim_end().to_owned();
+        let kallsyms = phases.measure("read kallsyms", || read_bytes(&root.join("proc/kallsyms")))?;
         let symbols = phases.measure("parse symbols", || Symbols::parse(&kallsyms))?;
         drop(kallsyms);
         let types = phases.measure("read types", || BtfTypes::open(&root.join("sys/kernel/btf")))?;
@@ -119,6 +120,6 @@ fn readable(kcore: Kcore, symbols: &Symbols) -> io::Result<Kcore> {
     Ok(kcore)
 }
 
-fn read_string(path: &Path) -> Result<String, FactsError> {
-    fs::read_to_string(path).map_err(|source| FactsError::Unreadable { path: path.to_owned(), source })
+fn read_bytes(path: &Path) -> Result<Vec<u8>, FactsError> {
+    fs::read(path).map_err(|source| FactsError::Unreadable { path: path.to_owned(), source })
 }

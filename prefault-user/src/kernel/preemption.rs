@@ -30,7 +30,7 @@ pub fn is_preemptible(symbols: &Symbols, text: &dyn ReadText) -> bool {
         return true;
     }
     let [JUMP, distance @ ..] = bytes else { return false };
-    let after = trampoline.address + JUMP_BYTES as u64;
+    let after = trampoline.address.wrapping_add(JUMP_BYTES as u64);
     let target = after.wrapping_add_signed(i64::from(i32::from_le_bytes(distance)));
     symbols.containing(target).is_some_and(|(function, _)| function.name.ends_with(TRAMPOLINE_TARGET))
 }
@@ -54,6 +54,14 @@ mod tests {
     fn jump_to(address: u32) -> [u8; JUMP_BYTES] {
         let [a, b, c, d] = address.wrapping_sub(0x8100_0405).to_le_bytes();
         [JUMP, a, b, c, d]
+    }
+
+    #[test]
+    fn a_trampoline_at_the_highest_address_is_read_as_any_other() {
+        let symbols = format!("{PREEMPTION}fffffffffffffffe T __SCT__irqentry_exit_cond_resched\n");
+        let symbols = Symbols::parse(&symbols).expect("good symbols");
+        let text = SavedText::new(vec![(0xffff_ffff_ffff_fffe, vec![JUMP; JUMP_BYTES])]);
+        assert!(!is_preemptible(&symbols, &text));
     }
 
     #[test]

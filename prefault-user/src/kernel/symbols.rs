@@ -36,15 +36,20 @@ struct Entry {
 /// Bytes that one function may have at most where nothing follows it; kernel functions beyond that do not exist.
 const LONGEST_FUNCTION: u64 = 64 * 1024;
 
+/// Where the longest function would end that starts at `address`; no address is beyond the highest.
+fn end_of_longest(address: u64) -> u64 {
+    address.saturating_add(LONGEST_FUNCTION)
+}
+
 impl Symbols {
-    /// Parses the contents of /proc/kallsyms.
+    /// Parses the contents of /proc/kallsyms. A name may be of any bytes; what is not UTF-8 is replaced, and the symbol stays.
     ///
     /// # Errors
     /// [`FactsError::AddressesHidden`] if every address is 0, as kptr_restrict and missing privilege make them.
-    pub fn parse(kallsyms: &str) -> Result<Self, FactsError> {
+    pub fn parse(kallsyms: impl AsRef<[u8]>) -> Result<Self, FactsError> {
         let mut symbols = Self::default();
-        for line in kallsyms.lines() {
-            symbols.push_line(line);
+        for line in kallsyms.as_ref().split(|&byte| byte == b'\n') {
+            symbols.push_line(&String::from_utf8_lossy(line));
         }
         if symbols.entries.is_empty() {
             return Err(FactsError::NoSymbols);
@@ -115,7 +120,7 @@ impl Symbols {
         let after = self.entries.partition_point(|entry| entry.address <= address);
         let start = self.entries[after.checked_sub(1)?].address;
         let first = self.entries.partition_point(|entry| entry.address < start);
-        let end = self.entries.get(after).map_or(u64::MAX, |entry| entry.address).min(start + LONGEST_FUNCTION);
+        let end = self.entries.get(after).map_or(u64::MAX, |entry| entry.address).min(end_of_longest(start));
         (address < end).then(|| (self.symbol(&self.entries[first]), start..end))
     }
 
@@ -144,7 +149,7 @@ impl Symbols {
         let mut ranges: Vec<(u16, Range<u64>)> = Vec::new();
         for (index, entry) in self.entries.iter().enumerate().filter(|(_, entry)| entry.module != 0) {
             let next = self.entries[index + 1..].iter().find(|next| next.address > entry.address);
-            let end = next.map_or(u64::MAX, |next| next.address).min(entry.address + LONGEST_FUNCTION);
+            let end = next.map_or(u64::MAX, |next| next.address).min(end_of_longest(entry.address));
             match ranges.last_mut() {
                 Some((module, last)) if *module == entry.module && last.end >= entry.address => last.end = end,
                 _ => ranges.push((entry.module, entry.address..end)),
@@ -180,6 +185,26 @@ ffffffffc0200000 t bpf_prog_1\t[bpf]
         let (last, range) = symbols.containing(0xffffffffc0100004).expect("inside");
         assert_eq!((last.module, range.end), (Some("ntfs"), 0xffffffffc0100000 + LONGEST_FUNCTION));
         assert_eq!(symbols.containing(range.end), None);
+    }
+
+    #[test]
+    fn functions_end_at_the_highest_address() {
+        let top = Symbols::parse("fffffffffffffff0 t a\t[module]\nffffffffffffffff t b\t[module]\n").expect("valid");
+        assert_eq!(top.containing(0xffff_ffff_ffff_fff8).map(|(a, range)| (a.name, range.end)), Some(("a", u64::MAX)));
+        assert_eq!(top.containing(u64::MAX), None);
+        assert_eq!(top.text_of(Some("module")).first(), Some(&(0xffff_ffff_ffff_fff0..u64::MAX)));
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf_8_harms_nobody_and_is_found_by_its_address() {
+        let mut kallsyms = KALLSYMS.as_bytes().to_vec();
+        kallsyms.extend(b"ffffffffc0300000 t a\xffb\t[m\xfe]\nffffffffc0300040 t next\t[m\xfe]\n");
+        let symbols = Symbols::parse(&kallsyms).expect("valid");
+        let (symbol, range) = symbols.containing(0xffffffffc0300010).expect("inside");
+        assert_eq!((symbol.name, symbol.module), ("a\u{fffd}b", Some("m\u{fffd}")));
+        assert_eq!(range, 0xffffffffc0300000..0xffffffffc0300040);
+        assert_eq!(symbols.text_of(Some("m\u{fffd}")).len(), 1);
+        assert!(symbols.in_kernel("first").is_some());
     }
 
     #[test]

@@ -67,9 +67,18 @@ impl BtfTypes {
     /// The BTF of a module, `None` if it has none (before 5.11) or it cannot be read.
     fn module(&self, name: &str) -> Option<Arc<Btf>> {
         let mut modules = self.modules.borrow_mut();
-        let read = || Btf::parse(fs::read(self.folder.join(name)).ok()?, Some(Arc::clone(&self.kernel))).ok();
+        let file = file_named(&self.folder, name);
+        let read = || Btf::parse(fs::read(file).ok()?, Some(Arc::clone(&self.kernel))).ok();
         modules.entry(name.to_owned()).or_insert_with(|| read().map(Arc::new)).clone()
     }
+}
+
+/// The file in `folder` called `name`, in which what is not UTF-8 was replaced.
+fn file_named(folder: &Path, name: &str) -> PathBuf {
+    let is_replaced = name.contains(char::REPLACEMENT_CHARACTER);
+    let mut files = is_replaced.then(|| fs::read_dir(folder).ok()).flatten().into_iter().flatten().flatten();
+    let same = files.find(|file| file.file_name().to_string_lossy() == name);
+    same.map_or_else(|| folder.join(name), |file| file.path())
 }
 
 impl Types for BtfTypes {
@@ -96,7 +105,7 @@ impl Types for BtfTypes {
         };
         match btf {
             Some(btf) if btf.has_function(function) => match btf.first_parameter(function) {
-                Some(structure) => Parameter::PointerTo(structure.to_owned()),
+                Some(structure) => Parameter::PointerTo(structure.into_owned()),
                 None => Parameter::Other,
             },
             _ => Parameter::Unknown,
@@ -148,7 +157,7 @@ impl Types for SavedTypes {
 type MemberRow = (&'static str, &'static [&'static str], fn(&mut Offsets) -> &mut u32);
 
 /// One row per member of [`Offsets`].
-pub const MEMBERS: [MemberRow; 21] = [
+pub const MEMBERS: [MemberRow; 23] = [
     ("kiocb", &["ki_filp"], |o| &mut o.kiocb_filp),
     ("kiocb", &["ki_pos"], |o| &mut o.kiocb_pos),
     ("kiocb", &["ki_flags"], |o| &mut o.kiocb_flags),
@@ -166,6 +175,8 @@ pub const MEMBERS: [MemberRow; 21] = [
     ("task_struct", &["start_time"], |o| &mut o.task_start_time),
     ("task_struct", &["pid"], |o| &mut o.task_pid),
     ("task_struct", &["tgid"], |o| &mut o.task_tgid),
+    ("task_struct", &["group_leader"], |o| &mut o.task_group_leader),
+    ("task_struct", &["comm"], |o| &mut o.task_comm),
     ("iov_iter", &["iter_type", "type"], |o| &mut o.iter_type),
     ("iov_iter", &["iov_offset"], |o| &mut o.iter_offset),
     ("iov_iter", &["count"], |o| &mut o.iter_count),

@@ -120,6 +120,13 @@ fn filesystems(page: &mut String, exported: &Exported) {
         let n = units::counted(exported.n_over_limit, "filesystem is", "filesystems are");
         let _unused = writeln!(page, "<p class=\"quiet\">{n} beyond the limit and counted under other.</p>");
     }
+    if exported.n_without_slot > 0 {
+        let n = units::counted(exported.n_without_slot, "filesystem has", "filesystems have");
+        let _unused = writeln!(
+            page,
+            "<p class=\"quiet\">{n} found no slot (--slots), and what is written there is counted under other.</p>"
+        );
+    }
     page.push_str("</section>\n");
 }
 

@@ -8,6 +8,11 @@ use super::{histogram, limited, sentence, units};
 /// Columns that sentences are wrapped at.
 const TEXT_WIDTH: usize = 100;
 
+/// What a user may have expected to see where nothing was counted.
+const UNSEEN: &str = "\
+Not counted are stores to mapped files (mmap), direct I/O, DAX, network mounts without a cache, what the
+kernel's own threads write out, and what filters leave out.\n";
+
 /// Units that must not be parted from their number at the end of a line.
 const UNITS: [&str; 10] = ["%", "ns", "µs", "ms", "s", "B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -21,6 +26,8 @@ pub fn report(report: &Report) -> String {
         text.push('\n');
         text.push_str(table::LEGEND);
         text.push_str(&timed(report.timing, report.floor));
+    } else {
+        text.push_str(UNSEEN);
     }
     for filesystem in interval.active() {
         text.push('\n');

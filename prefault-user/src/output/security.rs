@@ -1,4 +1,6 @@
-//! What a process may still do, for people.
+//! What a process may still do, for people: the state, and what it means if somebody else runs code in the process.
+
+mod attacker;
 
 use std::path::PathBuf;
 
@@ -53,9 +55,13 @@ pub fn text(security: &Security) -> String {
     match security.system_calls {
         0 => lines.add("seccomp", "no"),
         calls => {
-            let sockets = if security.connects { "" } else { ", no network sockets" };
+            let sockets = if security.connects { ", new sockets for TCP alone" } else { ", no new sockets" };
             lines.add("seccomp", &format!("{calls} system calls are left; no programs{sockets}"));
         }
+    }
+    lines.0.push_str("An attacker who runs code in this process can still\n");
+    for ability in attacker::abilities(security) {
+        lines.0.push_str(&format!("- {ability}\n"));
     }
     lines.0
 }
@@ -93,9 +99,13 @@ capabilities  CAP_BPF: reads
 bounding set  empty
 no_new_privs  yes
 landlock      reads /proc /sys; writes /var/lib/x; no TCP connections, no signals to others
-seccomp       90 system calls are left; no programs, no network sockets
+seccomp       90 system calls are left; no programs, no new sockets
+An attacker who runs code in this process can still
 ";
-        assert_eq!(text(&confined), expected);
+        let text = text(&confined);
+        let (state, abilities) = text.split_at(expected.len().min(text.len()));
+        assert_eq!(state, expected);
+        assert!(abilities.lines().count() > 3 && abilities.lines().all(|line| line.starts_with("- ")), "{abilities}");
     }
 
     #[test]

@@ -11,13 +11,12 @@ use landlock::{
 use super::Confinement;
 use crate::data;
 
-/// What is asked for; a kernel with less gives what it has (5.13 files, 6.7 TCP, 6.12 signals).
+/// What is asked for; a kernel with less gives what it has (5.13 files, 6.7 TCP, 6.12 signals and abstract
+/// sockets).
 const ASKED: ABI = ABI::V6;
 /// Where the kernel shows itself. They are allowed whole: a rule belongs to an inode, and those of single files below them
 /// are made anew whenever the kernel has let go of them.
 const KERNEL: [&str; 2] = ["/proc", "/sys"];
-/// What looking up a name reads.
-const NAMES: [&str; 5] = ["/etc/gai.conf", "/etc/host.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"];
 
 /// Restricts this thread and those it starts.
 ///
@@ -39,14 +38,13 @@ fn restrict(confinement: &Confinement) -> Result<RulesetStatus> {
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(ASKED))?
         .handle_access(network)?
-        // Sockets without a name in a filesystem are left alone: the service manager may listen on one.
-        .scope(Scope::Signal)?
+        // The socket of the service manager is connected, and goes on even if it has no name in a filesystem.
+        .scope(Scope::from_all(ASKED))?
         .create()?;
     let kernel = KERNEL.iter().map(Path::new);
-    let names = NAMES.iter().map(Path::new).filter(|_| *connects);
     // Who needs a path that is not there says so better.
     let is_there = |path: &&Path| path.exists();
-    for path in kernel.chain(names).chain(readable.iter().map(PathBuf::as_path)).filter(is_there) {
+    for path in kernel.chain(readable.iter().map(PathBuf::as_path)).filter(is_there) {
         ruleset = allow(ruleset, path, AccessFs::ReadFile | AccessFs::ReadDir)?;
     }
     for path in writable.iter().map(PathBuf::as_path).filter(is_there) {

@@ -18,7 +18,10 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use self::user::Account;
-use crate::{data::Security, probe::environment::paranoid_level};
+use crate::{
+    data::{self, Security},
+    probe::environment::paranoid_level,
+};
 
 /// How long a thread that has ended may be listed.
 const LISTED: Duration = Duration::from_secs(1);
@@ -32,8 +35,10 @@ pub struct Confinement {
     pub readable: Vec<PathBuf>,
     /// Folders in which it makes, replaces and removes files.
     pub writable: Vec<PathBuf>,
-    /// Whether it connects to other hosts, for which it looks names up.
+    /// Whether it connects by TCP.
     pub connects: bool,
+    /// Leaves landlock out, so that tests see on every kernel what is left where there is none.
+    pub without_landlock: bool,
 }
 
 impl Confinement {
@@ -47,13 +52,15 @@ impl Confinement {
         let kept = capabilities::needed(&status()?, paranoid_level(Path::new("/")));
         // The first of these needs privileges that the second gives up.
         let bounding_left = capabilities::empty_bounding_set()?;
+        no_core().context("failed to set the limit of core files")?;
         if let Some(account) = &self.account {
             account.become_it()?;
         }
         capabilities::keep(&kept)?;
+        not_dumpable().context("failed to make the process not dumpable")?;
         no_new_privileges().context("failed to set no_new_privs")?;
-        let landlock = landlock::apply(self)?;
-        let system_calls = seccomp::apply(self.connects)?;
+        let landlock = if self.without_landlock { data::Landlock::Missing } else { landlock::apply(self)? };
+        let system_calls = seccomp::apply(self)?;
         Ok(Security {
             reasons: capabilities::reasons(&kept),
             bounding_left,
@@ -89,6 +96,28 @@ fn is_alone() -> Result<bool> {
         }
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Keys of TLS are in memory, and core files are often kept where others read them.
+fn no_core() -> io::Result<()> {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit lives through the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) })
+}
+
+/// Keeps other processes of the same user out of this one's memory and descriptors, and its memory out of the programs that
+/// get core dumps by a pipe, whatever the limit is. The files below /proc/self then belong to the superuser. That matters for
+/// fdinfo alone, with what the kernel knows of programs, and only before 5.15 (7bc3fa0172a4 "procfs: allow reading fdinfo
+/// with PTRACE_MODE_READ"): a process that is not the superuser stays dumpable there.
+fn not_dumpable() -> io::Result<()> {
+    for dumpable in [0, 1] {
+        // SAFETY: the call takes numbers.
+        check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, dumpable, 0, 0, 0) })?;
+        if fs::read_dir("/proc/self/fdinfo").is_ok() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn no_new_privileges() -> io::Result<()> {

@@ -1,18 +1,28 @@
-//! Becoming an unprivileged user, who keeps capabilities across the change.
+//! Becoming another user, who keeps capabilities across the change.
 
-use std::{fs, io, str::FromStr};
+use std::{fs, io, ops::RangeInclusive, str::FromStr};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::check;
+use crate::data::Security;
 
 /// Accounts of the host. A static executable has no other way to look them up.
 const ACCOUNTS: &str = "/etc/passwd";
+const GROUPS: &str = "/etc/group";
+
+/// The account that an administrator can make for the exporter.
+const OWN_NAME: &str = "prefault";
+
+/// Numbers for hosts without that account. Nobody hands them out: systemd's dynamic users end at 65519
+/// (https://systemd.io/UIDS-GIDS/), Debian reserves 65000 to 65533 (policy, 9.2.2), and 65534, `nobody`, is shared by many
+/// services. 65532 and 65533 are left out because container images without a distribution use them.
+const OWN_NUMBERS: RangeInclusive<u32> = 65520..=65531;
 
 /// A user and the group it has by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// User number, never 0.
+    /// User number.
     pub uid: u32,
     /// Group number.
     pub gid: u32,
@@ -23,21 +33,34 @@ impl FromStr for Account {
 
     /// A name in /etc/passwd, or `UID:GID`.
     fn from_str(text: &str) -> Result<Self> {
-        let account = match text.split_once(':') {
-            Some((uid, gid)) => numbers(uid, gid).with_context(|| format!("{text} is neither a name nor UID:GID"))?,
+        match text.split_once(':') {
+            Some((uid, gid)) => numbers(uid, gid).with_context(|| format!("{text} is neither a name nor UID:GID")),
+            // It is user 0 by what the kernel does, and a container's root folder may have no accounts.
+            None if text == "root" => Ok(Self { uid: 0, gid: 0 }),
             None => {
                 let accounts = fs::read_to_string(ACCOUNTS)
                     .with_context(|| format!("failed to read {ACCOUNTS}: give UID:GID instead of a name"))?;
                 find(&accounts, text)
-                    .ok_or_else(|| anyhow!("{ACCOUNTS} has no user {text}: give one that it has, or UID:GID"))?
+                    .ok_or_else(|| anyhow!("{ACCOUNTS} has no user {text}: give one that it has, or UID:GID"))
             }
-        };
-        ensure!(account.uid != 0, "{text} is the superuser, who owns the host's files: give another one");
-        Ok(account)
+        }
     }
 }
 
 impl Account {
+    /// The account `prefault`, or a number that nothing on this host uses: no account, no group, no process that runs.
+    ///
+    /// # Errors
+    /// If each of the numbers is in use.
+    pub fn own() -> Result<Self> {
+        // A container's root folder may have none of them. In both the third field is a number.
+        let accounts = [ACCOUNTS, GROUPS].map(|file| fs::read_to_string(file).unwrap_or_default()).join("\n");
+        choose(&accounts, &users_of_processes()).ok_or_else(|| {
+            let (first, last) = (OWN_NUMBERS.start(), OWN_NUMBERS.end());
+            anyhow!("users {first} to {last} are all in use: make an account with `useradd --system {OWN_NAME}`, or give --user")
+        })
+    }
+
     /// Becomes this user in all threads, with no other group than its own; permitted capabilities stay, and have to be
     /// made effective again.
     ///
@@ -63,16 +86,30 @@ impl Account {
             check(libc::setgroups(0, std::ptr::null()))?;
             check(libc::setresgid(self.gid, self.gid, self.gid))?;
             check(libc::setresuid(self.uid, self.uid, self.uid))?;
-            check(libc::prctl(libc::PR_SET_KEEPCAPS, 0, 0, 0, 0))?;
-            // The change took the files below /proc/self away, of which before 5.15 fdinfo, with what the kernel knows of
-            // programs, was for their owner alone (7bc3fa0172a4 "procfs: allow reading fdinfo with PTRACE_MODE_READ").
-            check(libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0))
+            check(libc::prctl(libc::PR_SET_KEEPCAPS, 0, 0, 0, 0))
         }
     }
 }
 
 fn numbers(uid: &str, gid: &str) -> Result<Account> {
     Ok(Account { uid: uid.parse()?, gid: gid.parse()? })
+}
+
+/// The users of all processes that run and are visible.
+fn users_of_processes() -> Vec<u32> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let names = processes.flatten().map(|entry| entry.path().join("status"));
+    // One that has ended meanwhile uses nothing.
+    names.filter_map(|status| fs::read_to_string(status).ok()).map(|status| Security::of_status(&status).uid).collect()
+}
+
+/// The account of its own name in the text of /etc/passwd, or the first of its numbers that is neither there nor `used`.
+fn choose(accounts: &str, used: &[u32]) -> Option<Account> {
+    find(accounts, OWN_NAME).filter(|account| account.uid != 0).or_else(|| {
+        let is_known = |uid: u32| accounts.lines().any(|line| line.split(':').nth(2) == Some(&uid.to_string()));
+        let uid = OWN_NUMBERS.into_iter().find(|uid| !used.contains(uid) && !is_known(*uid))?;
+        Some(Account { uid, gid: uid })
+    })
 }
 
 /// The account of that name in the text of /etc/passwd.
@@ -100,10 +137,30 @@ mod tests {
     }
 
     #[test]
-    fn accounts_are_read_as_numbers_and_the_superuser_is_refused() {
+    fn accounts_are_read_as_numbers() {
         assert_eq!("998:997".parse::<Account>().ok(), Some(Account { uid: 998, gid: 997 }));
-        for text in ["0:0", "root", "-1:5", "5:", ":", "no such user"] {
+        assert_eq!("root".parse::<Account>().ok(), Some(Account { uid: 0, gid: 0 }));
+        for text in ["-1:5", "5:", ":", "no such user"] {
             assert!(text.parse::<Account>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn its_own_account_is_never_shared() {
+        let chosen = |accounts: &str, used: &[u32]| choose(accounts, used).map(|account| (account.uid, account.gid));
+        assert_eq!(chosen(PASSWD, &[0, 1000]), Some((65520, 65520)));
+        assert_eq!(chosen(PASSWD, &[0, 65520]), Some((65521, 65521)), "a process has it");
+        assert_eq!(chosen("a:x:65520:1::/:/bin/sh\n", &[65521]), Some((65522, 65522)), "an account has it");
+        assert_eq!(chosen("prefault:x:998:997::/:/bin/false\n", &[998]), Some((998, 997)));
+        assert_eq!(
+            chosen("prefault:x:0:0::/:/bin/false\n", &[]),
+            Some((65520, 65520)),
+            "the superuser by another name"
+        );
+        assert_eq!(chosen(PASSWD, &OWN_NUMBERS.collect::<Vec<_>>()), None);
+        assert!(
+            users_of_processes()
+                .contains(&Security::of_status(&fs::read_to_string("/proc/self/status").expect("there")).uid)
+        );
     }
 }

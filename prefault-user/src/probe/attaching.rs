@@ -19,7 +19,7 @@ use super::{
     load::despite_signals,
     opening::{Opened, Wanted, close_all, open_beside},
     plan::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline},
-    points::{Manners, Place, SitePoints, cookie_of_path, points_of_floor, points_of_path, points_of_site},
+    points::{Manners, Place, SitePoints, cookie_of_path, kprobes_of, points_of_floor, points_of_path, points_of_site},
     stats::Programs,
 };
 use crate::{
@@ -98,7 +98,7 @@ impl Attaching {
         let mut wanted: Vec<(&str, Wanted)> = Vec::new();
         let floor = floor.map(points_of_floor).unwrap_or_default();
         wanted.extend(floor.into_iter().map(|(name, address)| (name, Wanted { address, on_return: false })));
-        wanted.extend(self.wanted(plan));
+        wanted.extend(kprobes_of(plan, self.manners, |place| self.is_attached(place)));
         let pmu = self.pmu;
         let open = |wanted: Wanted| pmu.open_event(wanted.address, wanted.on_return);
         let load = || {
@@ -112,42 +112,11 @@ impl Attaching {
         loaded
     }
 
-    /// The kprobes of paths and sites that are not there yet, and what they are to run.
-    fn wanted(&self, plan: &Plan) -> Vec<(&'static str, Wanted)> {
-        let mut wanted = Vec::new();
-        for entry in [false, true] {
-            for (number, planned) in plan.paths.iter().enumerate() {
-                let Ok(mechanism) = self.mechanism_of(planned) else { continue };
-                if mechanism == Mechanism::Trampoline || self.is_attached(Place::of_path(number, entry)) {
-                    continue;
-                }
-                let (name, addresses, on_return) = points_of_path(&planned.path, mechanism, entry);
-                wanted.extend(addresses.iter().map(|&address| (name, Wanted { address, on_return })));
-            }
-        }
-        for planned in plan.sites.iter().filter(|planned| planned.mechanism == Ok(Mechanism::CallSite)) {
-            for ends in [true, false] {
-                let points = points_of_site(&planned.site, ends, self.manners.of_site(&planned.site, &plan.paths));
-                if !self.is_attached(points.place) {
-                    let wanted_here = |&address| (points.program, Wanted { address, on_return: false });
-                    wanted.extend(points.addresses.iter().map(wanted_here));
-                }
-            }
-        }
-        wanted
-    }
-
-    /// How a path is to be probed, given what the programs can do.
-    fn mechanism_of(&self, planned: &PlannedPath) -> Result<Mechanism, Refusal> {
-        let mechanism = planned.mechanism.clone()?;
-        Ok(if self.manners.without_cookies { without_trampoline(&planned.path) } else { mechanism })
-    }
-
     fn load_all_tracing(&mut self, plan: &Plan) -> Result<()> {
         let mut btf = self.btf.take();
         for (number, planned) in plan.paths.iter().enumerate() {
             for entry in [false, true] {
-                let is_trampoline = self.mechanism_of(planned) == Ok(Mechanism::Trampoline);
+                let is_trampoline = self.manners.mechanism_of(planned) == Ok(Mechanism::Trampoline);
                 if !is_trampoline || self.is_attached(Place::of_path(number, entry)) {
                     continue;
                 }
@@ -217,7 +186,7 @@ impl Attaching {
         places.iter().flat_map(of).filter_map(|point| point.link.address).collect()
     }
 
-    fn is_attached(&self, place: Place) -> bool {
+    pub(super) fn is_attached(&self, place: Place) -> bool {
         self.points.iter().any(|point| point.place == place)
     }
 
@@ -228,7 +197,7 @@ impl Attaching {
                 continue;
             }
             let cookie = cookie_of_path(number, &planned.path);
-            let Ok(mechanism) = self.mechanism_of(planned) else { continue };
+            let Ok(mechanism) = self.manners.mechanism_of(planned) else { continue };
             let attached = match (mechanism, self.attach_path(planned, mechanism, (number, entry), cookie)?) {
                 // What the facts let expect the kernel may still refuse; the other ways need less of it.
                 (Mechanism::Trampoline, Err(_)) => {

@@ -83,6 +83,13 @@ impl Counters {
         filesystems
     }
 
+    /// Filesystems that found no slot and are counted in the one that takes the rest, at most
+    /// [`prefault_ebpf::MAX_WITHOUT_SLOT`].
+    pub fn n_without_slot(&self) -> u64 {
+        let PodSlotInfo(info) = self.slot_info.get(OTHER_SLOT);
+        info.key.fs_type
+    }
+
     /// Processors that have parts of their own.
     fn n_processors(&self) -> u32 {
         self.losses.len()
@@ -106,8 +113,8 @@ impl Counters {
 
 /// Name of the block device with this kernel device number, `None` if there is none (any more).
 fn block_device_name(dev: u32) -> Option<String> {
-    let uevent = fs::read_to_string(format!("/sys/dev/block/{}:{}/uevent", dev >> 20, dev & 0xf_ffff)).ok()?;
-    uevent.lines().find_map(|line| line.strip_prefix("DEVNAME=")).map(str::to_owned)
+    let uevent = fs::read(format!("/sys/dev/block/{}:{}/uevent", dev >> 20, dev & 0xf_ffff)).ok()?;
+    String::from_utf8_lossy(&uevent).lines().find_map(|line| line.strip_prefix("DEVNAME=")).map(str::to_owned)
 }
 
 /// CLOCK_MONOTONIC, the clock of bpf_ktime_get_ns.

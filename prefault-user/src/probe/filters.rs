@@ -1,6 +1,6 @@
 //! Filters as the programs want them: sets in maps, and bits in the configuration.
 
-use std::{fs::File, path::PathBuf};
+use std::{ffi::OsString, fs::File, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -16,8 +16,8 @@ pub struct Filters {
     pub processes: Vec<u32>,
     /// Whether processes that these start are measured too.
     pub follow: bool,
-    /// Thread names, at most 15 bytes.
-    pub comms: Vec<String>,
+    /// Names of threads, or of the first threads of processes, at most 15 bytes.
+    pub comms: Vec<OsString>,
     /// Folder of a cgroup of version 2.
     pub cgroup: Option<PathBuf>,
     /// Filesystem types, at most 31 bytes.
@@ -49,8 +49,8 @@ impl Filters {
     /// Fills the sets.
     pub(super) fn fill(&self, bpf: &mut Ebpf) -> Result<()> {
         fill_set(bpf, map::PROCESSES, self.processes.iter().copied())?;
-        fill_set(bpf, map::COMMS, self.comms.iter().map(|comm| padded::<16>(comm)))?;
-        fill_set(bpf, map::FSTYPES, self.fstypes.iter().map(|fstype| padded::<32>(fstype)))?;
+        fill_set(bpf, map::COMMS, self.comms.iter().map(|comm| padded::<16>(comm.as_encoded_bytes())))?;
+        fill_set(bpf, map::FSTYPES, self.fstypes.iter().map(|fstype| padded::<32>(fstype.as_bytes())))?;
         fill_set(bpf, map::DEVICES, self.devices.iter().copied())?;
         if let Some(path) = &self.cgroup {
             let cgroup = File::open(path).with_context(|| format!("failed to open the cgroup {}", path.display()))?;
@@ -73,8 +73,8 @@ fn fill_set<K: aya::Pod>(bpf: &mut Ebpf, name: &str, keys: impl Iterator<Item = 
 }
 
 /// `text` padded with NUL; what does not fit is cut off.
-fn padded<const N: usize>(text: &str) -> [u8; N] {
+fn padded<const N: usize>(text: &[u8]) -> [u8; N] {
     let mut bytes = [0; N];
-    bytes.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+    bytes.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
     bytes
 }

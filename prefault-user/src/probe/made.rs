@@ -47,7 +47,7 @@ impl fmt::Display for Made {
 /// # Errors
 /// If the list cannot be read.
 pub(super) fn look() -> io::Result<HashMap<u64, Made>> {
-    Ok(parse(&fs::read_to_string(KPROBES)?))
+    Ok(parse(&String::from_utf8_lossy(&fs::read(KPROBES)?)))
 }
 
 /// What the kernel has made of the kprobes at `addresses`; `None` if there are none, or it does not say of all.
@@ -82,7 +82,7 @@ pub fn kprobes() -> io::Result<HashMap<u64, Made>> {
 }
 
 /// Lines such as `ffffffff81001234  k  vfs_write+0x5    [OPTIMIZED]`.
-fn parse(list: &str) -> HashMap<u64, Made> {
+pub(crate) fn parse(list: &str) -> HashMap<u64, Made> {
     let entry = |line: &str| {
         let address = u64::from_str_radix(line.split_whitespace().next()?, 16).ok()?;
         let made = if line.contains("[OPTIMIZED]") {

@@ -3,10 +3,12 @@
 mod attach;
 mod attaching;
 pub mod clock;
+mod config;
 pub mod counters;
 pub mod environment;
 pub mod filters;
 mod floor;
+pub mod limits;
 mod load;
 pub mod made;
 mod mapped;

@@ -5,13 +5,10 @@ use std::fmt;
 use prefault_ebpf::{Config, MAX_PATHS};
 
 pub use super::refusal::{PlanError, Refusal};
+use super::{config::config_of, limits::TooFewDescriptors, points::Place};
 use crate::{
     data::{Points, SiteReport},
-    kernel::{
-        Kernel,
-        names::shown,
-        types::{Types, USER_ITER_TYPES, cast_of, offsets_of},
-    },
+    kernel::{Kernel, names::shown, types::cast_of},
     sites::{FloorPlaces, NoPath, Operation, Path, Placing, Site, Sites, Target},
 };
 
@@ -211,6 +208,24 @@ impl Plan {
         }
     }
 
+    /// Refuses everything in `modules` that `is_attached` does not say to be.
+    pub(super) fn refuse(&mut self, modules: &[String], why: &TooFewDescriptors, is_attached: impl Fn(Place) -> bool) {
+        let is_meant = |of: &Option<String>| of.as_ref().is_some_and(|module| modules.contains(module));
+        let refusal = || Err(Refusal::Descriptors(why.clone()));
+        for (number, planned) in self.paths.iter_mut().enumerate() {
+            if is_meant(&planned.path.module) && planned.mechanism.is_ok() && !is_attached(Place::Entry(number)) {
+                planned.mechanism = refusal();
+            }
+        }
+        for planned in self.sites.iter_mut().filter(|planned| planned.mechanism.is_ok()) {
+            let call = &planned.site.call;
+            let points = [Place::AfterCall(call.address), Place::Call(call.address)];
+            if is_meant(&call.module) && !points.into_iter().any(&is_attached) {
+                planned.mechanism = refusal();
+            }
+        }
+    }
+
     /// Whether anything of `operation` is measured or to be measured.
     pub fn measures(&self, operation: Operation) -> bool {
         self.sites_of(operation).any(PlannedSite::is_measured)
@@ -356,32 +371,4 @@ fn plan_call(site: &Site) -> Result<Mechanism, Refusal> {
         return Err(Refusal::NotTraceable(site.call.caller.clone()));
     }
     Ok(Mechanism::CallSite)
-}
-
-fn config_of(types: &dyn Types, targets: &[Target]) -> Result<Config, PlanError> {
-    let offsets = offsets_of(types).map_err(PlanError::NoMember)?;
-    let [ubuf, iovec] = USER_ITER_TYPES.map(|name| types.enumerator(name));
-    if ubuf.is_none() && iovec.is_none() {
-        return Err(PlanError::NoIterTypes);
-    }
-    let bit = |value: Option<u32>| value.map_or(0, |value| 1 << (value & 31));
-    let mut config = Config {
-        offsets,
-        user_iter_types: bit(ubuf) | bit(iovec),
-        ubuf_iter_type: ubuf.unwrap_or(u32::MAX),
-        // Before 5.14 the types are flags above the direction (include/linux/uio.h, enum iter_type of 5.10).
-        iter_type_ignored: u32::from(types.member_offset("iov_iter", "iter_type").is_none()),
-        ..Config::default()
-    };
-    for target in targets {
-        match target.signature.operation {
-            Operation::Prefault => config.prefault_returns_errno = u32::from(target.signature.returns_errno),
-            Operation::Copy => {
-                config.copy_bytes_argument = target.signature.bytes_argument;
-                config.copy_iter_argument = target.signature.iter_argument;
-                config.copy_keeps_iter = u32::from(target.signature.keeps_iter);
-            }
-        }
-    }
-    Ok(config)
 }

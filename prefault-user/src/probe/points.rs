@@ -7,7 +7,10 @@ use prefault_ebpf::{
     cookie_of_arguments, program,
 };
 
-use super::plan::{Mechanism, Plan, PlannedPath};
+use super::{
+    opening::Wanted,
+    plan::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline},
+};
 use crate::sites::{Around, Destination, FloorPlaces, Holder, Operation, Path, Site};
 
 /// What a point is for.
@@ -72,6 +75,12 @@ pub(super) struct Manners {
 }
 
 impl Manners {
+    /// How a path is to be probed, given what the programs can do.
+    pub(super) fn mechanism_of(self, planned: &PlannedPath) -> Result<Mechanism, Refusal> {
+        let mechanism = planned.mechanism.clone()?;
+        Ok(if self.without_cookies { without_trampoline(&planned.path) } else { mechanism })
+    }
+
     /// A path around another one may take faults outside its prefault, by direct I/O; there the call is probed too.
     pub(super) fn of_site(self, site: &Site, paths: &[PlannedPath]) -> Manner {
         let mut numbers = site.paths.as_deref().unwrap_or_default().iter();
@@ -139,6 +148,35 @@ pub(super) fn points_of_floor(places: &FloorPlaces) -> Vec<(&'static str, u64)> 
         points.extend([(end, place.end), (program::FLOOR_BEGIN, place.begin)]);
     }
     points
+}
+
+/// The kprobes of paths and sites of `plan` that are not attached yet, and what they are to run.
+pub(super) fn kprobes_of(
+    plan: &Plan,
+    manners: Manners,
+    is_attached: impl Fn(Place) -> bool,
+) -> Vec<(&'static str, Wanted)> {
+    let mut wanted = Vec::new();
+    for entry in [false, true] {
+        for (number, planned) in plan.paths.iter().enumerate() {
+            let Ok(mechanism) = manners.mechanism_of(planned) else { continue };
+            if mechanism == Mechanism::Trampoline || is_attached(Place::of_path(number, entry)) {
+                continue;
+            }
+            let (name, addresses, on_return) = points_of_path(&planned.path, mechanism, entry);
+            wanted.extend(addresses.iter().map(|&address| (name, Wanted { address, on_return })));
+        }
+    }
+    for planned in plan.sites.iter().filter(|planned| planned.mechanism == Ok(Mechanism::CallSite)) {
+        for ends in [true, false] {
+            let points = points_of_site(&planned.site, ends, manners.of_site(&planned.site, &plan.paths));
+            if !is_attached(points.place) {
+                let wanted_here = |&address| (points.program, Wanted { address, on_return: false });
+                wanted.extend(points.addresses.iter().map(wanted_here));
+            }
+        }
+    }
+    wanted
 }
 
 /// What the programs have to know of path `number`.

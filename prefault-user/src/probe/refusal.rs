@@ -2,6 +2,7 @@
 
 use prefault_ebpf::MAX_PATHS;
 
+use super::limits::TooFewDescriptors;
 use crate::{data::Silence, sites::NoPath};
 
 /// Why something is not attached.
@@ -28,6 +29,9 @@ pub enum Refusal {
     /// Its module was unloaded.
     #[error("the module {0} was unloaded")]
     Unloaded(String),
+    /// Too few descriptors for it.
+    #[error("{0}")]
+    Descriptors(TooFewDescriptors),
     /// The kernel refused the attachment.
     #[error("the kernel refused: {0}")]
     Kernel(String),

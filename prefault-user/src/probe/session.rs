@@ -10,14 +10,16 @@ use aya::{
     maps::{HashMap, MapData, Queue, RingBuf},
 };
 use aya_log::EbpfLogger;
-use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PROCESSES, OTHER_SLOT, map, timing};
+use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PROCESSES, MAX_WITHOUT_SLOT, OTHER_SLOT, map, timing};
 
 use super::{
     attaching::Attaching,
     counters::Counters,
     environment::{has_process_ids_of_host, n_processors},
     filters::Filters,
-    floor, made,
+    floor,
+    limits::{Needs, TooFewDescriptors},
+    made,
     object::{Object, object},
     opening::close_all,
     plan::{Plan, Wish},
@@ -58,6 +60,8 @@ pub struct Options {
     pub limit_percent: Option<f64>,
     /// How the kernel is probed; the plan is made so.
     pub wish: Wish,
+    /// Descriptors that the command needs besides those of the session.
+    pub descriptors: u64,
 }
 
 impl Options {
@@ -80,6 +84,7 @@ impl Default for Options {
             floor: false,
             limit_percent: None,
             wish: Wish::Auto,
+            descriptors: 0,
         }
     }
 }
@@ -90,6 +95,7 @@ pub struct Session {
     pub(super) attaching: Attaching,
     pub(super) controls: Controls,
     counters: Arc<Counters>,
+    needs: Needs,
     /// What the points themselves add to latencies, if that was measured.
     floor: Option<Floor>,
 }
@@ -101,6 +107,10 @@ impl Session {
     /// If the programs cannot be loaded, or nothing of one of the two operations could be attached.
     pub fn start(plan: Plan, groundwork: Groundwork, options: &Options, phases: &Phases) -> Result<Self> {
         let Groundwork { object, loader, btf } = groundwork;
+        let manners = Manners { without_cookies: object.is_basic, single_points: options.has_single_points(object) };
+        let floor = options.floor.then_some(plan.floor);
+        let needs = Needs::begin(options.descriptors, manners);
+        needs.ensure(&plan, floor.as_ref())?;
         let load = || load(object, loader, &plan, options);
         let mut bpf = phases.measure("read the object, make maps", load).context("failed to load the BPF programs")?;
         free_slots(&mut bpf, options.slots)?;
@@ -112,9 +122,8 @@ impl Session {
         let counters =
             Counters::take(&mut bpf, programs.clone(), runs_measured, Sight::open([plan.depends_on_ftrace(), true]))?;
         let controls = Controls::take(&mut bpf)?;
-        let manners = Manners { without_cookies: object.is_basic, single_points: options.has_single_points(object) };
         let attaching = Attaching::new(bpf, manners, btf, programs)?;
-        let mut session = Self { plan, attaching, controls, counters: Arc::new(counters), floor: None };
+        let mut session = Self { plan, attaching, controls, counters: Arc::new(counters), needs, floor: None };
         if let Timing::OneIn(n) = options.timing {
             session.time_one_in(n);
         } else if options.limit_percent.is_some() {
@@ -123,7 +132,6 @@ impl Session {
         if options.filters.follow {
             session.attaching.follow_processes()?;
         }
-        let floor = options.floor.then_some(session.plan.floor);
         session.attaching.prepare(&session.plan, floor.as_ref(), phases)?;
         let floor_points = floor.map(|floor| session.attaching.attach_floor(&floor)).transpose()?.unwrap_or_default();
         phases.measure("attach", || session.attaching.attach_all(&mut session.plan))?;
@@ -171,13 +179,20 @@ impl Session {
 
     /// Probes what modules that were loaded meanwhile bring: `found` is the plan for these modules alone.
     ///
+    /// Where there are too few descriptors for all of it, it stays as it is, and the result says so.
+    ///
     /// # Errors
     /// If no point of some kind can be attached any more.
-    pub fn extend(&mut self, found: Plan) -> Result<()> {
+    pub fn extend(&mut self, modules: &[String], found: Plan) -> Result<Option<TooFewDescriptors>> {
         self.plan.extend(found);
+        let too_few = self.needs.ensure(&self.plan, None).err();
+        if let Some(too_few) = &too_few {
+            let attaching = &self.attaching;
+            self.plan.refuse(modules, too_few, |place| attaching.is_attached(place));
+        }
         let attached = self.attach_missing();
         return_memory();
-        attached
+        attached.map(|()| too_few)
     }
 
     /// Attaches what of the plan is not attached: what modules brought, or what [`Session::pause`] took away.
@@ -239,7 +254,8 @@ impl Session {
         let mut bytes = 0;
         for entry in fs::read_dir("/proc/self/fdinfo").context("failed to look at the descriptors")? {
             // The descriptor of this very folder is gone when its turn comes.
-            let info = fs::read_to_string(entry?.path()).unwrap_or_default();
+            let info = fs::read(entry?.path()).unwrap_or_default();
+            let info = String::from_utf8_lossy(&info);
             if info.contains("map_id:") {
                 bytes += stats::number(&info, "memlock:").unwrap_or(0);
             }
@@ -305,7 +321,6 @@ impl Groundwork {
     /// # Errors
     /// If BPF programs cannot be loaded at all, or the BTF not be read.
     pub fn lay() -> Result<Self> {
-        raise_memlock_limit();
         let object = object()?;
         let btf =
             if object.is_basic { None } else { Some(Btf::from_sys_fs().context("failed to parse the kernel's BTF")?) };
@@ -314,7 +329,7 @@ impl Groundwork {
 }
 
 fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) -> Result<Ebpf> {
-    let Options { verbose, events, slots, ref filters, own_cost: _, timing, floor, limit_percent, wish: _ } = *options;
+    let Options { verbose, events, slots, ref filters, own_cost: _, timing, floor, limit_percent, .. } = *options;
     let limited = limit_percent.is_some();
     // Where pointers get no types (before 6.2) the verifier finds programs with messages too large (E2BIG on 6.1).
     let log_level: u8 = if verbose && plan.cast.is_some() { log::Level::Info as u8 } else { 0 };
@@ -341,7 +356,7 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
         .verifier_log_level(verifier_log)
         .map_max_entries(map::LEDGERS, (slots + 1) * n_processors)
         .map_max_entries(map::LOSSES, n_processors)
-        .map_max_entries(map::SLOTS, slots + if filters.by_filesystem() { MAX_FILTERED } else { 0 })
+        .map_max_entries(map::SLOTS, slots + MAX_WITHOUT_SLOT + if filters.by_filesystem() { MAX_FILTERED } else { 0 })
         .map_max_entries(
             map::PROCESSES,
             if filters.follow { MAX_PROCESSES } else { filters.processes.len().max(1) as u32 },
@@ -369,11 +384,4 @@ pub(super) fn take(bpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map> {
 fn return_memory() {
     // SAFETY: the call has no preconditions.
     unsafe { libc::malloc_trim(0) };
-}
-
-/// Kernels before 5.11 count BPF maps against RLIMIT_MEMLOCK (d5299b67dd59 "bpf: Memcg-based memory accounting").
-fn raise_memlock_limit() {
-    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the structure lives through the call. Where it matters and fails, creating the maps says so.
-    let _unused = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
 }

@@ -60,7 +60,7 @@ impl ReadText for BpfText {
     fn read_text(&self, address: u64, bytes: &mut [u8]) -> io::Result<()> {
         let mut inner = self.inner.borrow_mut();
         for (index, chunk) in bytes.chunks_mut(TEXT_CHUNK_BYTES).enumerate() {
-            inner.read(address + (index * TEXT_CHUNK_BYTES) as u64, chunk).map_err(io::Error::other)?;
+            inner.read(address.wrapping_add((index * TEXT_CHUNK_BYTES) as u64), chunk).map_err(io::Error::other)?;
         }
         Ok(())
     }

@@ -8,10 +8,10 @@ use std::{collections::BTreeSet, ops::Range};
 
 use super::{
     Placing,
-    instructions::{Around, Exit, InstructionSet},
+    instructions::{Around, Code, Exit, InstructionSet},
     x86_64::X86_64,
 };
-use crate::kernel::{Kernel, names::Name};
+use crate::kernel::{Kernel, names::Name, symbols::Symbol};
 
 /// A function as it stands in memory, read and decoded once for everything that is asked of it.
 pub struct Body<'a> {
@@ -20,7 +20,9 @@ pub struct Body<'a> {
     range: Range<u64>,
     text: Vec<u8>,
     placing: Placing,
-    /// Where jumps in it go, and in the part that was split off from it.
+    /// The parts that were split off from it: where each is, and its text.
+    parts: Vec<(u64, Vec<u8>)>,
+    /// Where jumps in it go, and in those parts.
     jumps: Vec<u64>,
 }
 
@@ -30,19 +32,20 @@ impl<'a> Body<'a> {
         let (function, range) = kernel.symbols.containing(address)?;
         let text = text_of(kernel, address)?;
         let mut jumps = X86_64::jumps(&text, range.start);
-        let parts = jumps.iter().filter(|target| !range.contains(target)).filter_map(|&target| {
-            kernel.symbols.containing(target).filter(|(part, _)| is_part_of(part.name, function.name))
-        });
-        let parts: BTreeSet<u64> = parts.map(|(part, _)| part.address).collect();
-        for part in parts {
-            jumps.extend(X86_64::jumps(&text_of(kernel, part)?, part));
+        let parts = related(kernel, function, &jumps).into_iter();
+        let parts = parts.map(|part| Some((part, text_of(kernel, part)?))).collect::<Option<Vec<_>>>()?;
+        for (part, text) in &parts {
+            jumps.extend(X86_64::jumps(text, *part));
         }
-        Some(Self { kernel, name: function.name, range, text, placing, jumps })
+        Some(Self { kernel, name: function.name, range, text, placing, parts, jumps })
     }
 
     /// Addresses to probe the returns at. `None` if it also leaves in a way that cannot be probed: by a jump to another
-    /// function, whose result is not known yet, or from a part that was split off.
+    /// function or to its own entry, whose result is not known yet, or from a part that was split off.
     pub fn returns(&self) -> Option<Vec<u64>> {
+        if self.is_jumped_to(self.range.start) {
+            return None;
+        }
         let mut exits = Vec::new();
         for exit in X86_64::exits(&self.text, self.range.start)? {
             let Some(target) = exit.target else {
@@ -78,7 +81,13 @@ impl<'a> Body<'a> {
         if self.placing == Placing::Exact {
             return None;
         }
-        X86_64::around(&self.text, self.range.start, call, arguments, &self.jumps)
+        let Self { text, parts, jumps, .. } = self;
+        X86_64::around(&Code { text, address: self.range.start, parts, jumps }, call, arguments)
+    }
+
+    /// Whether something in it, or in a part of it, jumps to `place`.
+    pub fn is_jumped_to(&self, place: u64) -> bool {
+        self.jumps.contains(&place)
     }
 
     /// Whether the part at `part` only ever goes back to this function.
@@ -105,8 +114,23 @@ fn text_of(kernel: &Kernel, address: u64) -> Option<Vec<u8>> {
     Some(text)
 }
 
+/// What jumps into `function` from outside: the parts that were split off from it, to which `jumps` in it lead. A part is
+/// entered in many places, by jumps from what it was split off from and from other parts, and need not lead there.
+fn related(kernel: &Kernel, function: Symbol<'_>, jumps: &[u64]) -> BTreeSet<u64> {
+    let name = Name::of(function.name);
+    let is_related = |other: &Symbol<'_>| {
+        other.address != function.address && other.module == function.module && Name::of(other.name).plain == name.plain
+    };
+    if name.is_cold {
+        kernel.symbols.iter().filter(is_related).map(|other| other.address).collect()
+    } else {
+        let targets = jumps.iter().filter_map(|&target| kernel.symbols.containing(target).map(|(other, _)| other));
+        targets.filter(|other| is_related(other) && Name::of(other.name).is_cold).map(|part| part.address).collect()
+    }
+}
+
 fn is_part_of(part: &str, function: &str) -> bool {
-    Name::of(part).is_cold && part.strip_prefix(function).is_some_and(|rest| rest.starts_with(".cold"))
+    Name::of(part).is_cold && Name::of(part).plain == Name::of(function).plain
 }
 
 #[cfg(test)]

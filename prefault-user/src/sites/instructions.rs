@@ -68,6 +68,19 @@ pub struct Around {
     pub ends: Vec<u64>,
 }
 
+/// A function with what its compiler made of it besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Code<'a> {
+    /// Its text.
+    pub text: &'a [u8],
+    /// Where it is.
+    pub address: u64,
+    /// Parts that were split off from it: where each is, and its text.
+    pub parts: &'a [(u64, Vec<u8>)],
+    /// All places in it that it and its parts jump to.
+    pub jumps: &'a [u64],
+}
+
 /// An instruction set.
 pub trait InstructionSet {
     /// Bytes of the longest call: how far searched pieces of text have to overlap.
@@ -89,10 +102,9 @@ pub trait InstructionSet {
     /// Where the jumps in `function`, which is at `address`, go.
     fn jumps(function: &[u8], address: u64) -> Vec<u64>;
 
-    /// The best places to probe the call at `call` in `function`, which is at `address`, and where arguments number
-    /// `arguments` are there. `jumps` are all places in the function that are jumped to. `None` if decoding from the start
-    /// does not meet the call.
-    fn around(function: &[u8], address: u64, call: u64, arguments: [u8; 2], jumps: &[u64]) -> Option<Around>;
+    /// The best places to probe the call at `call` in `code`, and where arguments number `arguments` are there. `None` if
+    /// decoding from the start does not meet the call.
+    fn around(code: &Code<'_>, call: u64, arguments: [u8; 2]) -> Option<Around>;
 
     /// Where the instructions from the beginning of `text`, which is at `address`, start that can run elsewhere, up to the first
     /// that cannot; the last element is where the last of them ends.

@@ -3,6 +3,7 @@
 //! A pure function of kernel facts. Two of the functions we measure cannot be probed themselves on stock kernels, their
 //! callers can; and because the calls are found in the text, no list of filesystems has to be kept.
 
+mod apart;
 mod ends;
 mod floor;
 mod instructions;
@@ -196,7 +197,7 @@ impl Sites {
         });
         let mut strangers: Vec<Site> = strangers.collect();
         let mut callers = HashMap::new();
-        found.sites = scanned
+        let mut sites: Vec<Site> = scanned
             .calls
             .into_iter()
             .zip(resolved.of_calls)
@@ -210,7 +211,9 @@ impl Sites {
             .collect();
         // Several calls in one helper have the same strangers.
         strangers.dedup_by_key(|site| (site.call.address, site.target.signature.operation));
-        found.sites.append(&mut strangers);
+        sites.append(&mut strangers);
+        apart::keep_apart(&mut sites, &mut found.paths);
+        found.sites = sites;
         Ok(found)
     }
 }
@@ -218,9 +221,10 @@ impl Sites {
 /// Where `call` in `caller` is best probed; at the call itself, if what is around it cannot be read for certain.
 fn around(caller: Option<&Body<'_>>, call: &Call, signature: Signature) -> Around {
     // Under another tool's probe instructions are not what they seem.
-    let caller = caller.filter(|_| !call.probed);
-    let found = caller.and_then(|caller| caller.around(call.address, signature.arguments()));
-    found.unwrap_or_else(|| Around::exact(call, signature))
+    let certain = caller.filter(|_| !call.probed);
+    let found = certain.and_then(|caller| caller.around(call.address, signature.arguments()));
+    let shared = || caller.is_some_and(|caller| caller.is_jumped_to(call.after));
+    found.unwrap_or_else(|| Around { shared: shared(), ..Around::exact(call, signature) })
 }
 
 impl Around {

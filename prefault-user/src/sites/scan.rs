@@ -11,6 +11,10 @@ use crate::kernel::Kernel;
 /// Text read at once.
 const PIECE_BYTES: u64 = 1024 * 1024;
 
+/// Text that is taken for one: the kernel's has at most as much address space (arch/x86/include/asm/page_64_types.h,
+/// KERNEL_IMAGE_SIZE), and what symbols that make no sense have between them would take years to read.
+const MAX_TEXT_BYTES: u64 = 1024 * 1024 * 1024;
+
 /// A direct call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -55,11 +59,16 @@ pub fn scan(kernel: &Kernel, targets: &[u64], ranges: &[Range<u64>]) -> Scanned 
     let mut scanned = Scanned::default();
     let mut buffer = Vec::new();
     for range in ranges {
+        let bytes = range.end.saturating_sub(range.start);
+        if bytes > MAX_TEXT_BYTES {
+            scanned.unread.push((range.start, bytes));
+            continue;
+        }
         let mut start = range.start;
         while start < range.end {
-            let end = range.end.min(start + PIECE_BYTES);
+            let end = range.end.min(start.saturating_add(PIECE_BYTES));
             // The last bytes of a piece may begin a call that ends in the next.
-            let length = (end + X86_64::CALL_BYTES as u64 - 1).min(range.end) - start;
+            let length = end.saturating_add(X86_64::CALL_BYTES as u64 - 1).min(range.end) - start;
             buffer.resize(length as usize, 0);
             if let Err(unread) = read_as_far_as_possible(kernel, start, &mut buffer) {
                 scanned.unread.push(unread);
@@ -111,7 +120,7 @@ fn verify(kernel: &Kernel, address: u64, candidate: &super::instructions::Candid
     Some(Call {
         target: candidate.target,
         address,
-        after: address + candidate.length as u64,
+        after: address.saturating_add(candidate.length as u64),
         caller: caller.name.to_owned(),
         caller_address: range.start,
         module: caller.module.map(str::to_owned),
@@ -126,4 +135,47 @@ pub fn is_traceable(kernel: &Kernel, address: u64) -> Option<bool> {
     let mut entry = [0; 16];
     kernel.text.read_text(address, &mut entry).ok()?;
     X86_64::is_traceable(&entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{
+        frozen::{Frozen, Piece},
+        types::SavedTypes,
+    };
+
+    fn scanned(symbols: &[&str], text: &[(u64, &str)], target: u64) -> Scanned {
+        let piece =
+            |(address, bytes): &(u64, &str)| Piece { address: format!("{address:x}"), bytes: (*bytes).to_owned() };
+        let frozen = Frozen {
+            release: String::new(),
+            symbols: symbols.iter().map(|line| (*line).to_owned()).collect(),
+            text: text.iter().map(piece).collect(),
+            types: SavedTypes::default(),
+            preemptible: false,
+            ftrace_off: false,
+        };
+        let kernel = frozen.thaw().expect("there are symbols");
+        scan(&kernel, &[target], &kernel.symbols.text())
+    }
+
+    #[test]
+    fn text_of_more_than_a_kernel_has_is_said_to_be_unread() {
+        let symbols = ["0000000000001000 T _stext", "ffffffffffffffff T _etext"];
+        let scanned = scanned(&symbols, &[(0x1000, "e800000000")], 0x1005);
+        assert_eq!(scanned.calls, []);
+        assert_eq!(scanned.unread, [(0x1000, u64::MAX - 0x1000)]);
+        let turned = ["0000000000002000 T _stext", "0000000000001000 T _etext"];
+        assert_eq!(self::scanned(&turned, &[], 0).unread, []);
+    }
+
+    #[test]
+    fn calls_at_the_highest_addresses_are_found() {
+        // call to 0x10, over the top
+        let symbols = ["fffffffffffffff0 T _stext", "fffffffffffffff0 T f", "ffffffffffffffff T _etext"];
+        let scanned = scanned(&symbols, &[(u64::MAX - 15, "9090909090e81b0000009090909090")], 0x15);
+        let calls: Vec<(u64, u64)> = scanned.calls.iter().map(|call| (call.address, call.after)).collect();
+        assert_eq!(calls, [(u64::MAX - 10, u64::MAX - 5)]);
+    }
 }

@@ -2,10 +2,11 @@
 
 mod around;
 mod held;
+mod stack;
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Register};
+use iced_x86::{Code as Opcode, Decoder, DecoderOptions, FlowControl, Register};
 
-use super::instructions::{Around, Candidate, Exit, InstructionSet, Landing};
+use super::instructions::{Around, Candidate, Code, Exit, InstructionSet, Landing};
 
 /// x86-64.
 pub struct X86_64;
@@ -47,7 +48,7 @@ impl InstructionSet for X86_64 {
                 if operand == [BREAKPOINT; 4] {
                     return None;
                 }
-                let next = address + (offset + Self::CALL_BYTES) as u64;
+                let next = address.wrapping_add((offset + Self::CALL_BYTES) as u64);
                 let callee = next.wrapping_add_signed(i64::from(i32::from_le_bytes(operand)));
                 let breakpoint = text[offset] == BREAKPOINT;
                 // Breakpoints are padding too, so that under one only a call as it is really made counts.
@@ -90,6 +91,8 @@ impl InstructionSet for X86_64 {
                 FlowControl::Interrupt => return None,
                 FlowControl::Return => exits.push(Exit { offset, target: None, restoring: restoring.clone() }),
                 FlowControl::IndirectBranch => return None,
+                // Text that is not understood may hold anything.
+                FlowControl::Exception if reachable && instruction.is_invalid() => return None,
                 FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch => {
                     let target = instruction.near_branch_target();
                     if !within(function, address, target) {
@@ -98,7 +101,7 @@ impl InstructionSet for X86_64 {
                 }
                 _ => {}
             }
-            if instruction.code() == Code::Pop_r64 && instruction.op0_register() != Register::RAX {
+            if instruction.code() == Opcode::Pop_r64 && instruction.op0_register() != Register::RAX {
                 restoring.push(offset);
             } else {
                 restoring.clear();
@@ -116,8 +119,8 @@ impl InstructionSet for X86_64 {
         instructions.map(|instruction| instruction.near_branch_target()).filter(|&target| target != 0).collect()
     }
 
-    fn around(function: &[u8], address: u64, call: u64, arguments: [u8; 2], jumps: &[u64]) -> Option<Around> {
-        around::around(function, address, call, arguments, jumps)
+    fn around(code: &Code<'_>, call: u64, arguments: [u8; 2]) -> Option<Around> {
+        around::around(code, call, arguments)
     }
 
     fn movable(text: &[u8], address: u64) -> Vec<u64> {
@@ -157,7 +160,7 @@ fn behind_landing_pad(entry: &[u8]) -> &[u8] {
 /// Whether decoding from `start` meets `place`, looking behind at most `hidden` instructions that a probe replaced.
 fn lands(function: &[u8], address: u64, start: usize, place: usize, hidden: u32) -> bool {
     let Some(rest) = function.get(start..) else { return false };
-    let mut decoder = Decoder::with_ip(64, rest, address + start as u64, DecoderOptions::NONE);
+    let mut decoder = Decoder::with_ip(64, rest, address.wrapping_add(start as u64), DecoderOptions::NONE);
     loop {
         let at = start + decoder.position();
         if at >= place || !decoder.can_decode() {
@@ -172,8 +175,8 @@ fn lands(function: &[u8], address: u64, start: usize, place: usize, hidden: u32)
         }
         // An optimised probe is a jump over at least its own five bytes to code outside the function.
         let shortest = match instruction.code() {
-            Code::Int3 => 1,
-            Code::Jmp_rel32_64 if !within(function, address, instruction.near_branch_target()) => 5,
+            Opcode::Int3 => 1,
+            Opcode::Jmp_rel32_64 if !within(function, address, instruction.near_branch_target()) => 5,
             _ => continue,
         };
         let lengths = shortest..=shortest + LONGEST_INSTRUCTION;

@@ -28,6 +28,7 @@ pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
         uptime_ns: totals.interval.duration_ns,
         filesystems: totals.filesystems,
         n_over_limit: totals.n_over_limit,
+        n_without_slot: 3,
         exemplars: Vec::new(),
         loss: totals.interval.loss,
         silenced: Silenced::default(),

@@ -4,9 +4,9 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
-    sync::{Arc, mpsc::channel},
+    sync::{Arc, Mutex, mpsc::channel},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use prefault_user::{
@@ -24,6 +24,7 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 pub struct Server {
     /// Where it answers.
     pub address: SocketAddr,
+    complaints: Arc<Mutex<Vec<String>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -33,8 +34,12 @@ impl Server {
     pub fn start(web_config: Option<PathBuf>, unix: Option<PathBuf>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = channel();
+        let complaints = Arc::<Mutex<Vec<String>>>::default();
+        let said = Arc::clone(&complaints);
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            // As the exporter's own.
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_all().max_blocking_threads(2).build().expect("a runtime");
             runtime.block_on(async move {
                 let mut listeners = "127.0.0.1:0".parse::<Address>().expect("well formed").bind().expect("bound");
                 let Listener::Tcp(listener) = &listeners[0] else { unreachable!("it is of TCP") };
@@ -53,13 +58,13 @@ impl Server {
                 tokio::select! {
                     () = server::serve(listeners, Arc::new(shared)) => {}
                     () = answers => {}
-                    () = watch(&mut access) => {}
+                    () = watch(&mut access, &said) => {}
                     _ = stopped => {}
                 }
             });
         });
         let address = address.recv().expect("the server is bound");
-        Self { address, stop: Some(stop), thread: Some(thread) }
+        Self { address, complaints, stop: Some(stop), thread: Some(thread) }
     }
 
     /// A new connection.
@@ -70,6 +75,23 @@ impl Server {
         stream
     }
 
+    /// What was said of web configs that were read again, each once.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut complaints = self.complaints.lock().expect("nobody panicked").clone();
+        complaints.dedup();
+        complaints
+    }
+
+    /// Waits for something to be said of web configs.
+    pub fn expect_complaint(&self) -> String {
+        wait_for("a complaint", || self.complaints().pop())
+    }
+
+    /// A new connection from one of the addresses of this host.
+    pub fn connect_from(&self, address: &str) -> TcpStream {
+        connect_from(address, self.address).expect("connected")
+    }
+
     /// Demands that a scrape works.
     pub fn expect_scrape(&self) {
         let answer = get(&mut self.connect(), "/metrics", "");
@@ -78,11 +100,35 @@ impl Server {
     }
 }
 
-/// Reads web configs again as the exporter does; what is wrong with them is not said.
-async fn watch(access: &mut AccessWatch) {
+/// Waits until there is something.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
     loop {
-        access.due().await;
-        let _unused = access.look();
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < LIMIT, "there is no {what} after {LIMIT:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A connection from one of the addresses of this host to another one.
+pub fn connect_from(from: &str, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from.parse().expect("an address"), 0).into())?;
+    socket.connect(&to.into())?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    Ok(stream)
+}
+
+/// Reads web configs again as the exporter does, and collects what it would say.
+async fn watch(access: &mut AccessWatch, said: &Mutex<Vec<String>>) {
+    loop {
+        if let Err(error) = access.follow().await {
+            said.lock().expect("nobody panicked").push(format!("{error:#}"));
+        }
     }
 }
 

@@ -207,7 +207,7 @@ fn users_need_their_password_for_everything() {
 }
 
 /// What the tool says of a web config.
-fn check(path: &Path) -> (Option<i32>, String, String) {
+pub fn check(path: &Path) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_prefault"));
     let output = command.args(["export", "--check-web-config", "--web-config"]).arg(path).output().expect("started");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
@@ -236,18 +236,21 @@ fn what_is_wrong_with_a_web_config_is_one_line() {
     };
     let right = |more: &str| tls("localhost.pem", "localhost.key", more);
     let cases = [
-        ("a: [".to_owned(), "web-config.yml"),
-        ("- a\n".to_owned(), "web-config.yml"),
-        ("tls_config: {}\n".to_owned(), "tls_config"),
+        ("a: [".to_owned(), "line 1, column "),
+        ("- a\n".to_owned(), "line 1, column 1: "),
+        ("tls_config: {}\n".to_owned(), "line 1, column 1: there is no such setting here, only tls_server_config"),
         ("http_server_config:\n  http2: true\n".to_owned(), "http2"),
-        ("http_server_config:\n  headers:\n    Server: x\n".to_owned(), "Server"),
+        ("http_server_config:\n  headers:\n    Server: x\n".to_owned(), "only Content-Security-Policy"),
         ("http_server_config:\n  headers:\n    X-Frame-Options: allow\n".to_owned(), "deny or sameorigin"),
         ("http_server_config:\n  headers:\n    X-XSS-Protection: \"a\\nb\"\n".to_owned(), "X-XSS-Protection"),
         ("rate_limit:\n  burst: 1\n".to_owned(), "rate_limit"),
         ("tls_server_config: {}\n".to_owned(), "cert_file"),
-        (right("  cipher_suites: [TLS_RSA_WITH_AES_128_CBC_SHA]\n"), "TLS_RSA_WITH_AES_128_CBC_SHA is not supported"),
+        (right("  cipher_suites: [TLS_RSA_WITH_AES_128_CBC_SHA]\n"), "number 1 is not supported"),
         (right("  cipher_suites: [TLS_AES_128_GCM_SHA256]\n"), "of TLS 1.3 are always there"),
-        (right("  curve_preferences: [CurveP521]\n"), "CurveP521"),
+        (
+            right("  curve_preferences: [CurveP521]\n"),
+            "line 4, column 23: curve_preferences: this is none of CurveP256",
+        ),
         (right("  prefer_server_cipher_suites: 3\n"), "boolean"),
         (right("  cert: x\n"), "both cert and cert_file"),
         (right("  client_allowed_sans: [client]\n"), "client_auth_type: RequireAndVerifyClientCert"),
@@ -255,25 +258,29 @@ fn what_is_wrong_with_a_web_config_is_one_line() {
         (right("  client_auth_type: RequireAnyClientCert\n  client_ca_file: ca.pem\n"), "client_ca_file has no use"),
         (right("  min_version: TLS10\n"), "TLS12"),
         (right("  min_version: TLS13\n  max_version: TLS12\n"), "min_version is above max_version"),
-        (right("  client_auth_type: RequireSomeClientCert\n"), "RequireSomeClientCert"),
+        (right("  client_auth_type: RequireSomeClientCert\n"), "client_auth_type: this is none of NoClientCert"),
         (right("  client_auth_type: RequireAndVerifyClientCert\n"), "client_ca_file"),
         (right("  client_ca_file: ca.pem\n"), "client_auth_type"),
-        (right("  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: none.pem\n"), "none.pem"),
-        (right("  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: garbage.pem\n"), "garbage.pem"),
-        (tls("none.pem", "localhost.key", ""), "none.pem"),
-        (tls("localhost.pem", "none.key", ""), "none.key"),
+        (
+            right("  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: none.pem\n"),
+            "client_ca_file: No such file",
+        ),
+        (right("  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: garbage.pem\n"), "client_ca_file"),
+        (tls("none.pem", "localhost.key", ""), "cert_file: No such file"),
+        (tls("localhost.pem", "none.key", ""), "key_file: No such file"),
         (tls("empty.pem", "localhost.key", ""), "no certificate"),
-        (tls("garbage.pem", "localhost.key", ""), "garbage.pem"),
-        (tls("localhost.pem", "empty.pem", ""), "empty.pem"),
-        (tls("localhost.pem", "client.key", ""), "client.key"),
+        (tls("garbage.pem", "localhost.key", ""), "cert_file"),
+        (tls("localhost.pem", "empty.pem", ""), "a private key from key_file: there is none in it"),
+        (tls("localhost.pem", "client.key", ""), "cert_file with key_file"),
         (tls("/", "localhost.key", ""), "directory"),
+        (tls("/dev/zero", "localhost.key", ""), "longer than"),
         ("basic_auth_users:\n  alice: secret\n".to_owned(), "bcrypt"),
         (
             "basic_auth_users:\n  alice: $2b$31$9GuFJbJ1Qac5tkvghxK3leooNuU2nMKeepFbLTuQPNMWs4tP2rYwG\n".to_owned(),
             "cost",
         ),
-        ("basic_auth_users: [alice]\n".to_owned(), "web-config.yml"),
-        ("basic_auth_users:\n  alice: x\n  alice: y\n".to_owned(), "alice"),
+        ("basic_auth_users: [alice]\n".to_owned(), "basic_auth_users: "),
+        ("basic_auth_users:\n  alice: x\n  alice: y\n".to_owned(), "line 3, column 3: this name is there twice"),
     ];
     for (text, expected) in &cases {
         let (code, stdout, stderr) = check(&folder.write("web-config.yml", text));

@@ -320,8 +320,11 @@ const TOOL: Row = Row {
             6,
             "Filesystems counted together",
             "none",
-            "Those beyond the limit, shown as other.",
-            &[("sum(prefault_series_over_limit{%host})", "filesystems")],
+            "Those beyond the limit of series, and those that found no slot, shown as other.",
+            &[
+                ("sum(prefault_series_over_limit{%host})", "no series"),
+                ("sum(prefault_filesystems_without_slot{%host})", "no slot"),
+            ],
         ),
         panel(
             Kind::Stat,

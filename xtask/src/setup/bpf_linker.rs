@@ -1,7 +1,7 @@
 //! bpf-linker, which turns rustc's bitcode into a BPF object. It has to be built with the LLVM of the Rust compiler: its
 //! default features would fetch an LLVM of its own.
 
-use std::{env, process::Command};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -24,16 +24,8 @@ pub fn is_installed() -> bool {
 /// When cargo cannot fetch or build it.
 pub fn install() -> Result<()> {
     announce(&format!("bpf-linker {VERSION}"), "rustc cannot link BPF objects by itself; building it takes minutes");
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.env("LLVM_PREFIX", LLVM_PREFIX).args([
-        "install",
-        "bpf-linker",
-        "--version",
-        VERSION,
-        "--locked",
-        "--force",
-    ]);
+    let mut command = process::cargo("install");
+    command.env("LLVM_PREFIX", LLVM_PREFIX).args(["bpf-linker", "--version", VERSION, "--force"]);
     command.args(["--no-default-features", "--features", LLVM_FEATURE]);
     process::run_visibly(&mut command).with_context(|| format!("failed to install bpf-linker {VERSION}"))
 }

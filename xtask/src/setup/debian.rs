@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::announce;
+use super::{announce, locks};
 use crate::process;
 
 /// A package and what needs it.
@@ -66,15 +66,19 @@ pub fn ensure(needs: &[Need]) -> Result<()> {
     for need in &missing {
         announce(need.name, need.why);
     }
-    process::output(prefix.command("apt-get").args(["update", "--quiet=2"]))?;
+    apt_get(&prefix, &["update"]).context("failed to fetch the lists of this machine's packages")?;
     for need in &missing {
         check_available(need)?;
     }
-    let mut install = prefix.command("env");
-    install.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--quiet=2", "--yes"]);
-    process::output(install.arg("--no-install-recommends").args(&names))
-        .with_context(|| format!("failed to install {}", names.join(", ")))?;
-    Ok(())
+    apt_get(&prefix, &[&["install", "--yes", "--no-install-recommends"], &*names].concat())
+        .with_context(|| format!("failed to install {}", names.join(", ")))
+}
+
+fn apt_get(prefix: &Privilege, arguments: &[&str]) -> Result<()> {
+    // sudo passes no variables on.
+    let mut command = prefix.command("env");
+    command.args(["LC_ALL=C", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--quiet=2"]).args(arguments);
+    locks::run(&mut command, locks::LIMIT, |line| eprintln!("{line}"))
 }
 
 fn missing(needs: &[Need]) -> Result<Vec<&Need>> {

@@ -2,7 +2,9 @@
 //! missing is installed; nothing is upgraded, and nothing that was already there is changed.
 
 mod bpf_linker;
+mod cargo_deny;
 pub mod debian;
+mod locks;
 mod rust_src;
 
 use anyhow::Result;
@@ -41,6 +43,19 @@ pub fn ensure_packaging() -> Result<()> {
 /// When it cannot be had; the message has the remedy.
 pub fn ensure_container() -> Result<()> {
     ensure(&debian::CONTAINER)
+}
+
+/// Installs what checks licences and sources of crates, if it is missing.
+///
+/// # Errors
+/// When it cannot be had; the message has the remedy.
+pub fn ensure_cargo_deny() -> Result<()> {
+    if cargo_deny::is_installed() {
+        return Ok(());
+    }
+    let _lock = paths::lock(&paths::target("setup"))?;
+    // Another one may have installed it meanwhile.
+    if cargo_deny::is_installed() { Ok(()) } else { cargo_deny::install() }
 }
 
 fn ensure(needs: &[debian::Need]) -> Result<()> {

@@ -2,7 +2,7 @@
 //! reach its server; elsewhere Debian's package of the very same compiler version has the same files.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -46,12 +46,8 @@ pub fn ensure() -> Result<()> {
 }
 
 fn library() -> Result<PathBuf> {
-    let sysroot = process::output(rustc().args(["--print", "sysroot"]))?;
+    let sysroot = process::output(process::rustc().args(["--print", "sysroot"]))?;
     Ok(Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library"))
-}
-
-fn rustc() -> Command {
-    Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
 }
 
 fn is_complete(library: &Path) -> bool {
@@ -59,10 +55,10 @@ fn is_complete(library: &Path) -> bool {
 }
 
 fn from_debian(library: &Path) -> Result<()> {
-    let banner = process::output(rustc().arg("--version"))?;
+    let banner = process::output(process::rustc().arg("--version"))?;
     let compiler = banner.split_whitespace().nth(1).context("failed to read the version of rustc")?;
     eprintln!("setup: rustup does not have {PACKAGE} {compiler} here, taking it from Debian's package");
-    let apt = Apt::open()?;
+    let apt = Apt::open(&apt::RELEASES)?;
     let versions = apt.versions(PACKAGE)?;
     let version = versions.iter().find(|version| is_of_compiler(version, compiler)).with_context(|| {
         format!(

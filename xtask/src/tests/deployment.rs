@@ -30,7 +30,7 @@ fn the_port_is_the_same_everywhere() {
 
 #[test]
 fn capabilities_are_those_that_are_needed() {
-    assert!(text(DAEMON_SET).contains("drop: [ALL]\n              add: [BPF, PERFMON, SYSLOG]\n"));
+    assert!(text(DAEMON_SET).contains("drop: [ALL]\n              add: [BPF, PERFMON, SYSLOG, SETGID, SETUID]\n"));
     for option in ["AmbientCapabilities", "CapabilityBoundingSet"] {
         let line = format!("\n{option}=CAP_BPF CAP_PERFMON CAP_SYSLOG CAP_SYS_ADMIN\n");
         assert!(text(UNIT).contains(&line), "{option}");

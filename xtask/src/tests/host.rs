@@ -87,8 +87,8 @@ fn cargo(arguments: &[&str]) -> Result<String> {
 
 /// What cargo printed on both streams, and whether it succeeded.
 fn cargo_output(arguments: &[&str]) -> Result<(String, bool)> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = process::capture(Command::new(cargo).args(arguments).current_dir(paths::workspace()))?;
+    let (subcommand, arguments) = arguments.split_first().context("failed to run cargo: it was not said for what")?;
+    let output = process::capture(process::cargo(subcommand).args(arguments))?;
     let text = [output.stdout, output.stderr].concat();
     Ok((String::from_utf8_lossy(&text).into_owned(), output.status.success()))
 }

@@ -11,6 +11,7 @@ pub mod export;
 pub mod golden;
 pub mod guest;
 pub mod host;
+pub mod licences;
 pub mod matrix;
 pub mod report;
 pub mod shipped;
@@ -100,6 +101,7 @@ fn everything(args: &Args, kernels: &[String], start: Instant, mut report: Repor
         Ok(program) => {
             host::refusal(&mut report, &program);
             host::confinement(&mut report);
+            licences::run(&mut report);
             shipped::run(&mut report);
         }
         Err(error) => {

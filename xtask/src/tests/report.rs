@@ -1,6 +1,7 @@
 //! One line per case as soon as it is known, and the tally that ends the run. It does not know what a case is about.
 
 use std::{
+    fmt,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -9,6 +10,18 @@ use anyhow::{Error, Result};
 
 const MOST_LINES: usize = 40;
 const MOST_COLUMNS: usize = 300;
+
+/// Why a case could not be run, through no fault of the project.
+#[derive(Debug)]
+pub struct NotRun(pub String);
+
+impl fmt::Display for NotRun {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotRun {}
 
 /// What has been judged so far.
 #[derive(Debug)]
@@ -34,12 +47,15 @@ impl Report {
         self.only.is_empty() || self.only.iter().any(|only| name.contains(only.as_str()))
     }
 
-    /// A case that has been run. One that was not asked for but shared its run with another is left out.
+    /// A case that has been run, or, as a [`NotRun`] says, was not. One that was not asked for but shared its run with another is left out.
     pub fn judge(&mut self, name: &str, result: Result<()>) {
         if self.wants(name) {
             match result {
                 Ok(()) => self.pass(name, 1),
-                Err(error) => self.fail(name, 1, &error),
+                Err(error) => match error.downcast_ref::<NotRun>() {
+                    Some(NotRun(reason)) => self.skip(name, reason),
+                    None => self.fail(name, 1, &error),
+                },
             }
         }
     }
@@ -121,6 +137,8 @@ mod tests {
         report.pass("6.1 unit tests", 40);
         report.skip("6.1 btrfs", "no such module");
         assert_eq!(report.tally(), "41 passed, 1 failed, 1 skipped");
+        report.judge("6.1 bcachefs", Err(NotRun("no such program".to_owned()).into()));
+        assert_eq!(report.tally(), "41 passed, 1 failed, 2 skipped");
         assert_eq!(report.failures, ["6.1 xfs"]);
     }
 

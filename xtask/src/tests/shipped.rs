@@ -2,7 +2,7 @@
 //! container image is built and started, what Kubernetes is to run is rendered. Guests install the Debian package and run what
 //! is in the image, also as it was rendered.
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -23,13 +23,17 @@ const IMAGE_NAME: &str = concat!("localhost/prefault:", env!("CARGO_PKG_VERSION"
 const KUBECTL: &str = "kubectl/trixie";
 /// Folders of packaging/kubernetes, and the capabilities that are to be added.
 const KUSTOMIZATIONS: [(&str, &[&str]); 3] = [
-    (BASE, &["BPF", "PERFMON", "SYSLOG"]),
-    ("overlays/all", &["BPF", "PERFMON", "SYSLOG", "SYS_ADMIN"]),
-    ("overlays/old-kernels", &["BPF", "PERFMON", "SYSLOG", "SYS_ADMIN", "SYS_RESOURCE"]),
+    (BASE, &["BPF", "PERFMON", "SYSLOG", "SETGID", "SETUID"]),
+    ("overlays/all", &["BPF", "PERFMON", "SYSLOG", "SETGID", "SETUID", "SYS_ADMIN"]),
+    ("overlays/old-kernels", &["BPF", "PERFMON", "SYSLOG", "SETGID", "SETUID", "SYS_ADMIN", "SYS_RESOURCE"]),
 ];
 const BASE: &str = "base";
 /// What guests have of it.
 const BASE_RENDERING: &str = "kubernetes-base.yaml";
+
+/// What users of the packages and the image may do with what is in them.
+const LICENCES: [&str; 5] =
+    ["LICENSE-MIT", "LICENSE-APACHE", "LICENSE-GPL-2.0", "THIRD-PARTY-NOTICES", "RUST-LIBRARY-COPYRIGHT.html"];
 
 /// Everything that is wanted.
 pub fn run(report: &mut Report) {
@@ -59,6 +63,16 @@ fn packages() -> Result<()> {
     let rpm = process::output(Command::new("rpm").args(["-qlp"]).arg(&packages.rpm))?;
     for file in ["/usr/bin/prefault", "/prefault.service", "/prefault-export.1.gz", "/etc/default/prefault"] {
         ensure!(deb.contains(file) && rpm.contains(file), "{file} is missing in\n{deb}\n{rpm}");
+    }
+    let of_rpm = |arguments: &[&str]| process::output(Command::new("rpm").args(arguments).arg(&packages.rpm));
+    let licences = of_rpm(&["-qLp"])?;
+    for name in LICENCES {
+        ensure!(deb.contains(&format!("/usr/share/doc/prefault/{name}\n")), "{name} is missing in\n{deb}");
+        ensure!(licences.contains(&format!("/usr/share/licenses/prefault/{name}\n")), "{name} is not in {licences}");
+    }
+    let of_all = of_rpm(&["-qp", "--queryformat", "%{LICENSE}"])?;
+    for licence in ["(MIT OR Apache-2.0)", " AND ISC", " AND LGPL-2.1-or-later"] {
+        ensure!(of_all.contains(licence), "the RPM is not under {licence}: {of_all}");
     }
     Ok(())
 }
@@ -131,7 +145,11 @@ fn built_image(directory: &Path) -> Result<()> {
         .with_context(|| format!("failed to read {mounted}"))?
         .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()))
         .collect::<Result<_, _>>()?;
-    ensure!(files == ["prefault"], "the image has {}", files.join(", "));
+    let files = BTreeSet::from_iter(files);
+    ensure!(files == BTreeSet::from(["licenses", "prefault"].map(str::to_owned)), "the image has {files:?}");
+    for name in LICENCES {
+        ensure!(Path::new(&mounted).join("licenses").join(name).exists(), "the image does not have {name}");
+    }
     let archive = dist::directory().join(IMAGE_FILES);
     process::output(Command::new("tar").args(["--directory", &mounted, "--create", "--file"]).arg(archive).arg("."))?;
     paths::write(&dist::directory().join(IMAGE_COMMAND), command.join(" "))?;

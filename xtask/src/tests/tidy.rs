@@ -12,6 +12,9 @@ const MOST_LINES_OF_A_FUNCTION: usize = 80;
 /// The commands that README has to begin with, in this order.
 const COMMANDS: [&str; 2] = ["cargo xtask demo", "cargo xtask test"];
 const CI: &str = ".ci/run";
+const CARGO: &str = ".cargo/config.toml";
+/// Makes cargo take the lock file as it is.
+const LOCKED: &str = "--locked";
 /// The lock file is cargo's, and names the registry.
 const NOT_OURS: [&str; 1] = ["Cargo.lock"];
 const NOT_SOURCE: [&str; 2] = ["target", ".git"];
@@ -31,7 +34,8 @@ pub fn check() -> Result<()> {
             check_file(file, &text, &mut complaints);
         }
     }
-    for (file, check) in [("README.md", check_readme as fn(&str) -> Option<String>), (CI, check_ci)] {
+    let checks = [("README.md", check_readme as fn(&str) -> Option<String>), (CI, check_ci), (CARGO, check_cargo)];
+    for (file, check) in checks {
         let text = fs::read_to_string(paths::workspace().join(file)).unwrap_or_default();
         complaints.extend(check(&text).map(|complaint| format!("{file}: {complaint}")));
     }
@@ -46,10 +50,12 @@ fn list(root: &Path, below: &str, files: &mut Vec<String>) -> Result<()> {
         let entry = entry.with_context(context)?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+        // In a further work tree .git is a file, and target may be a link.
+        if NOT_SOURCE.contains(&path.as_str()) {
+            continue;
+        }
         if entry.file_type().with_context(context)?.is_dir() {
-            if !NOT_SOURCE.contains(&path.as_str()) {
-                list(root, &path, files)?;
-            }
+            list(root, &path, files)?;
         } else {
             files.push(path);
         }
@@ -72,6 +78,9 @@ fn check_file(file: &str, text: &str, complaints: &mut Vec<String>) {
     }
     if !text.starts_with("//! ") {
         complain("does not open with //! and what it is for".to_owned());
+    }
+    if text.contains(&["\"CAR", "GO\""].concat()) && !text.contains(LOCKED) {
+        complain(format!("starts cargo without {LOCKED}"));
     }
     let n_lines = text.lines().count();
     if n_lines >= MOST_LINES_OF_A_FILE {
@@ -155,6 +164,13 @@ fn check_ci(text: &str) -> Option<String> {
     (commands != [COMMANDS[1]]).then(|| format!("it has to call {} and nothing else", COMMANDS[1]))
 }
 
+/// The commands of [`COMMANDS`] are an alias, and build the task runner before anything else is checked.
+fn check_cargo(text: &str) -> Option<String> {
+    let aliases: Vec<&str> = text.lines().filter(|line| line.contains(" = \"run ")).collect();
+    let is_locked = !aliases.is_empty() && aliases.iter().all(|alias| alias.contains(LOCKED));
+    (!is_locked).then(|| format!("its aliases have to pass {LOCKED}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +203,16 @@ mod tests {
         assert_eq!(check_readme("# a\n\n```\ncargo xtask demo   # shows\n$ cargo xtask test\n```\n"), None);
         assert!(check_readme("cargo xtask demo, cargo xtask test").is_some());
         assert!(check_readme("```\ncargo xtask vm\ncargo xtask demo\ncargo xtask test\n```\n").is_some());
+    }
+
+    #[test]
+    fn cargo_takes_the_lock_file_as_it_is() {
+        assert_eq!(check_cargo("[alias]\nxtask = \"run --locked --package xtask --\"\n"), None);
+        assert!(check_cargo("[alias]\nxtask = \"run --package xtask --\"\n").is_some());
+        assert!(check_cargo("").is_some());
+        let start = format!("//! A file.\nconst A: &str = {};\n", ["\"CAR", "GO\""].concat());
+        assert_eq!(complaints("a.rs", &start), ["a.rs: starts cargo without --locked"]);
+        assert_eq!(complaints("a.rs", &format!("{start}const B: &str = \"--locked\";\n")), [""; 0]);
     }
 
     #[test]

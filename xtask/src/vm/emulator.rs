@@ -12,9 +12,16 @@ use std::{
 use anyhow::Result;
 
 use super::tree::Tree;
+use crate::apt;
 
-const TREE: Tree<'_> =
-    Tree { folder: "emulator", what: "the emulator", suite: "trixie", packages: &["qemu-system-x86"] };
+const TREE: Tree<'_> = Tree {
+    folder: "emulator",
+    what: "the emulator",
+    suite: "trixie",
+    packages: &["qemu-system-x86"],
+    archive: &apt::RELEASES,
+    extra: &[],
+};
 
 /// Where the release has its libraries, and its dynamic loader.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";

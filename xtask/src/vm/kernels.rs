@@ -1,5 +1,5 @@
-//! Stock Debian kernels: which package is the newest of a series, and its files below `target/vm/kernels`. A kernel stays
-//! the same until that directory is removed, so that two runs are comparable.
+//! Stock Debian kernels: which packages a release is, and its files below `target/vm/kernels`. It is the release that `pins` names
+//! for the series, or, where the archive no longer has that, the newest.
 
 use std::{
     fmt, fs,
@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Error, Result, bail, ensure};
 
+use super::pins;
 use crate::{
     apt::{self, Apt},
     paths, process,
@@ -119,30 +120,64 @@ impl Kernel {
     }
 }
 
-/// Returns the kernel of a series, fetching and unpacking the newest one if there is none yet.
+/// Returns the kernel of a series, fetching and unpacking it if it is not there.
 ///
 /// # Errors
 /// [`Unavailable`] when the archive does not have it; anything else when it cannot be fetched or unpacked.
 pub fn prepare(series: &Series) -> Result<Kernel> {
     let directory = paths::target("vm/kernels");
     let _lock = paths::lock(&directory)?;
-    let marker = directory.join(format!("{series}.release"));
-    if let Ok(release) = fs::read_to_string(&marker) {
-        return Kernel::at(directory.join(&release), &release)?.that_shares();
+    let pin = pins::of(series)?.unwrap_or_default();
+    if !pin.is_empty() && directory.join(&pin).exists() {
+        return Kernel::at(directory.join(&pin), &pin)?.that_shares();
     }
-    let apt = Apt::open()?;
-    let choice = choose(&apt.names("linux-")?, series).or_else(|_| {
-        apt.refresh(apt::HOUR)?;
-        choose(&apt.names("linux-")?, series).map_err(Error::from)
-    })?;
+    // What stands in for which pin, so that the archive is not asked each time.
+    let marker = directory.join(format!("{series}.instead"));
+    let instead = fs::read_to_string(&marker).unwrap_or_default();
+    let release = match instead.split_once(' ') {
+        Some((release, of)) if of == pin && directory.join(release).exists() => release.to_owned(),
+        _ => fetch(series, &pin, &directory)?,
+    };
+    if release != pin {
+        paths::write(&marker, format!("{release} {pin}"))?;
+        if !pin.is_empty() {
+            pins::say_absent(series, &pin, &release);
+        }
+    }
+    Kernel::at(directory.join(&release), &release)?.that_shares()
+}
+
+/// Fetches and unpacks the pinned release, or the newest one if the archive does not have that, and returns which it was.
+fn fetch(series: &Series, pin: &str, directory: &Path) -> Result<String> {
+    let apt = Apt::open(&apt::RELEASES)?;
+    let choice = choose(&apt.names("linux-")?, series, pin);
+    let choice = match choice {
+        Ok(choice) if pin.is_empty() || choice.release == pin => choice,
+        _ => {
+            apt.refresh(apt::HOUR)?;
+            choose(&apt.names("linux-")?, series, pin)?
+        }
+    };
     let tree = directory.join(&choice.release);
     if !tree.exists() {
         eprintln!("vm: fetching and unpacking {}", choice.packages.join(", "));
         unpack(&apt.download(&choice.packages)?, &choice.release, &tree)?;
     }
-    let kernel = Kernel::at(tree, &choice.release)?;
-    paths::write(&marker, &choice.release)?;
-    kernel.that_shares()
+    Ok(choice.release)
+}
+
+/// The newest release of a series that the archive has.
+///
+/// # Errors
+/// When it has none.
+pub fn newest(names: &[String], series: &Series) -> Result<String, Unavailable> {
+    choose(names, series, "").map(|choice| choice.release)
+}
+
+/// Whether a release is of that series and flavour.
+#[must_use]
+pub fn is_of(release: &str, series: &Series) -> bool {
+    version_of(release, series).is_some()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -151,20 +186,20 @@ struct Choice {
     packages: Vec<String>,
 }
 
-/// Chooses the newest kernel of a series from the names of all packages. Before 6.19 one package has image and modules;
-/// since then the package of that name is empty and its parts have them.
-fn choose(names: &[String], series: &Series) -> Result<Choice, Unavailable> {
+/// Chooses the pinned kernel of a series, else its newest, from the names of all packages. Before 6.19 one package has image and
+/// modules; since then the package of that name is empty and its parts have them.
+fn choose(names: &[String], series: &Series, pin: &str) -> Result<Choice, Unavailable> {
     let has = |name: &str| names.iter().any(|other| other == name);
-    let mut releases: Vec<(Vec<u32>, &str)> = names
+    let mut releases: Vec<(bool, Vec<u32>, &str)> = names
         .iter()
         .filter_map(|name| {
             let release = name.strip_prefix(IMAGE)?;
-            Some((version_of(release, series)?, release))
+            Some((release == pin, version_of(release, series)?, release))
         })
         .collect();
     releases.sort();
     let mut unavailable = Unavailable::Series(series.to_string());
-    for (_, release) in releases.into_iter().rev() {
+    for (_, _, release) in releases.into_iter().rev() {
         let parts = PARTS.map(|part| format!("{part}{release}"));
         let packages = if !has(&parts[0]) {
             vec![format!("{IMAGE}{release}")]
@@ -294,7 +329,21 @@ mod tests {
 
     fn choice(series: &str) -> Result<Choice, Unavailable> {
         let series = series.parse().expect("the series is well formed");
-        choose(&NAMES.map(str::to_owned), &series)
+        choose(&NAMES.map(str::to_owned), &series, "")
+    }
+
+    #[test]
+    fn pinned_release_is_chosen_while_the_archive_has_it() {
+        let series = "6.12".parse().expect("it is well formed");
+        for (pin, release) in [
+            ("6.12.94+deb13-amd64", "6.12.94+deb13-amd64"),
+            ("6.12.90+deb13-amd64", "6.12.107+deb13-amd64"),
+            // Of another flavour.
+            ("6.12.107+deb13-rt-amd64", "6.12.107+deb13-amd64"),
+        ] {
+            let chosen = choose(&NAMES.map(str::to_owned), &series, pin).expect("there is one");
+            assert_eq!(chosen.release, release, "{pin}");
+        }
     }
 
     #[test]

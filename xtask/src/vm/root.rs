@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::tree::Tree;
-use crate::paths;
+use crate::{apt, paths};
 
 /// What tests and people use in a guest; dependencies are added by apt.
 const PACKAGES: &[&str] = &[
@@ -62,8 +62,16 @@ const PACKAGES: &[&str] = &[
     "util-linux-extra",
     "xfsprogs",
 ];
-const TREE: Tree<'_> =
-    Tree { folder: "root", what: "the guests' root filesystem", suite: "trixie", packages: PACKAGES };
+/// No release has what formats for the kernels' own bcachefs.
+const EXTRA: &[&str] = &["bcachefs-tools/experimental"];
+const TREE: Tree<'_> = Tree {
+    folder: "root",
+    what: "the guests' root filesystem",
+    suite: "trixie",
+    packages: PACKAGES,
+    archive: &apt::EXPERIMENTAL,
+    extra: EXTRA,
+};
 /// Links that a package's scripts would make.
 const LINKS: [(&str, &str); 3] =
     [("etc/mtab", "../proc/self/mounts"), ("usr/bin/awk", "gawk"), ("usr/bin/which", "which.debianutils")];

@@ -9,12 +9,11 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    apt::{self, Apt},
+    apt::{self, Apt, Archive},
     paths,
 };
 
 /// What is unpacked where.
-#[derive(Hash)]
 pub struct Tree<'a> {
     /// Folder below `target/vm`, with one folder in it for each list.
     pub folder: &'a str,
@@ -24,6 +23,11 @@ pub struct Tree<'a> {
     pub suite: &'a str,
     /// Names of packages.
     pub packages: &'a [&'a str],
+    /// Where they are looked for.
+    pub archive: &'a Archive,
+    /// Packages that are named as `package/suite`, of a suite that other packages are not to come from and that drops some. When the
+    /// archive no longer has one, or the release not what it needs, the tree is made without them, which is said.
+    pub extra: &'a [&'a str],
 }
 
 impl Tree<'_> {
@@ -35,14 +39,21 @@ impl Tree<'_> {
         let folder = paths::target("vm").join(self.folder);
         let _lock = paths::lock(&folder)?;
         let mut hasher = DefaultHasher::new();
-        (self, parts).hash(&mut hasher);
+        (self.folder, self.what, self.suite, self.packages, parts).hash(&mut hasher);
+        self.extra.iter().for_each(|package| package.hash(&mut hasher));
         // Guests that still run on another list keep their directory.
         let tree = folder.join(format!("{:016x}", hasher.finish()));
         if tree.exists() {
             return Ok(tree);
         }
-        let apt = Apt::open()?;
-        let packages = apt.closure(self.suite, self.packages)?;
+        let apt = Apt::open(self.archive)?;
+        let packages = match apt.closure(self.suite, &[self.packages, self.extra].concat()) {
+            Err(error) if !self.extra.is_empty() => {
+                eprintln!("vm: without {}, and what needs it is not tested: {error:#}", self.extra.join(", "));
+                apt.closure(self.suite, self.packages)?
+            }
+            result => result?,
+        };
         eprintln!("vm: fetching and unpacking {} packages for {}", packages.len(), self.what);
         let specifications: Vec<String> =
             packages.iter().map(|package| format!("{}={}", package.name, package.version)).collect();

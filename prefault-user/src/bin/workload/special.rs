@@ -30,6 +30,8 @@ pub enum Special {
     CopyFileRange,
     /// io_uring, eight writes in flight
     Uring,
+    /// The same, each left to one of the process' worker threads in the kernel
+    UringAsync,
     /// O_DIRECT
     Direct,
     /// While another thread truncates the file
@@ -51,7 +53,13 @@ impl Special {
     pub fn write_all(self, count: u64, seed: u64, target: &Path) -> Result<Truth> {
         let flags = match self {
             Self::Direct => libc::O_DIRECT,
-            Self::Splice | Self::Sendfile | Self::CopyFileRange | Self::Uring | Self::Truncated | Self::Full => 0,
+            Self::Splice
+            | Self::Sendfile
+            | Self::CopyFileRange
+            | Self::Uring
+            | Self::UringAsync
+            | Self::Truncated
+            | Self::Full => 0,
         };
         let file = File::create(target, flags)?;
         let result = match self {
@@ -65,7 +73,8 @@ impl Special {
                 // SAFETY: the positions live through the call.
                 returned(unsafe { libc::copy_file_range(from, &raw mut source, to, &raw mut destination, PAGE, 0) })
             }),
-            Self::Uring => uring::write_all(&file, count),
+            Self::Uring => uring::write_all(&file, count, false),
+            Self::UringAsync => uring::write_all(&file, count, true),
             Self::Direct => direct(&file, count),
             Self::Truncated => truncated(&file, count, seed),
             Self::Full => fill(&file),

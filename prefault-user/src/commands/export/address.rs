@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::{
         fd::{FromRawFd as _, OwnedFd, RawFd},
-        unix::fs::{FileTypeExt as _, PermissionsExt as _},
+        unix::fs::FileTypeExt as _,
         unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
     },
     path::{Path, PathBuf},
@@ -13,18 +13,20 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 /// The port if none is given. The exporters' port list is fully allocated from 9100 to 9999, its own range; this one is
 /// outside of it and below the ports that Linux gives to outgoing connections.
 pub const DEFAULT_PORT: u16 = 29186;
 
-/// Connections that may wait to be accepted, as many as with the standard library.
-const BACKLOG: i32 = 128;
+/// Connections that may wait to be accepted, if sysctl net.core.somaxconn allows. The standard library's 128 are there after a
+/// tenth of a second at 1,500 a second, and then the kernel lets everybody wait a second and more; too many would make
+/// everybody wait for all of them.
+const BACKLOG: i32 = 1024;
 
 /// Of sockets in the filesystem.
-const SOCKET_MODE: u32 = 0o666;
+const SOCKET_MODE: libc::mode_t = 0o666;
 
 /// An address as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +49,9 @@ impl FromStr for Address {
             let path = PathBuf::from(path);
             return match path.is_absolute() {
                 true => Ok(Self::Unix(path)),
-                false => Err("a unix socket needs an absolute path, such as unix:/run/prefault.sock".to_owned()),
+                false => {
+                    Err("a unix socket needs an absolute path, such as unix:/run/prefault/prefault.sock".to_owned())
+                }
             };
         }
         if let Some((host @ ("" | "localhost"), port)) = text.rsplit_once(':') {
@@ -66,7 +70,8 @@ impl FromStr for Address {
 pub enum Listener {
     /// Of TCP.
     Tcp(TcpListener),
-    /// In the filesystem; removed at the end if it was made here.
+    /// In the filesystem; removed at the end if it was made here and privileges were kept. Else it is left, and replaced by
+    /// the next one: what may remove it could remove other files of its folder.
     Unix(UnixListener, Option<Remove>),
 }
 
@@ -76,7 +81,7 @@ pub struct Remove(PathBuf);
 
 impl Drop for Remove {
     fn drop(&mut self) {
-        // Somebody else may have removed it already.
+        // Somebody else may have removed it already, or the right to was given up.
         let _unused = fs::remove_file(&self.0);
     }
 }
@@ -149,7 +154,6 @@ fn tcp_of_both(port: u16) -> Result<Listener> {
         // As the standard library does: connections of an exporter before may linger.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
         Ok(socket.into())
     })
 }
@@ -157,6 +161,7 @@ fn tcp_of_both(port: u16) -> Result<Listener> {
 fn listen(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<std::net::TcpListener>) -> Result<Listener> {
     let listening = || {
         let listener = bind(address)?;
+        SockRef::from(&listener).listen(BACKLOG)?;
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
     };
@@ -177,10 +182,19 @@ fn unix(path: &Path) -> Result<Listener> {
             Err(error) => return Err(error).with_context(context),
         }
     }
-    let listener = UnixListener::bind(path).with_context(context)?;
-    // Whatever the umask is, who may ask is decided by the folder, as with TCP it is by the address.
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).with_context(context)?;
+    let listener = bind_for_all(path).with_context(context)?;
     Ok(Listener::Unix(listener, Some(Remove(path.to_owned()))))
+}
+
+/// Makes a socket with its mode, because to set that later would follow a link that is there by then. Who may ask is decided
+/// by the folder, as with TCP it is by the address.
+fn bind_for_all(path: &Path) -> io::Result<UnixListener> {
+    // SAFETY: the call takes a number. No thread that makes files runs yet.
+    let before = unsafe { libc::umask(0o777 & !SOCKET_MODE) };
+    let listener = UnixListener::bind(path);
+    // SAFETY: as above.
+    unsafe { libc::umask(before) };
+    listener
 }
 
 /// The sockets that systemd passed, if it did. It has to be called within a tokio runtime.
@@ -226,6 +240,8 @@ fn family(descriptor: RawFd) -> io::Result<libc::sa_family_t> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -250,7 +266,12 @@ mod tests {
         let path = std::env::temp_dir().join(format!("prefault-{}.sock", std::process::id()));
         drop(StdUnixListener::bind(&path).expect("bound"));
         let address = Address::Unix(path.clone());
+        // As a service has it.
+        // SAFETY: the call takes a number.
+        let before = unsafe { libc::umask(0o077) };
         let first = address.bind().expect("nobody listens");
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::umask(before) }, 0o077);
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, SOCKET_MODE);
         let refused = address.bind().expect_err("somebody does").to_string();
         assert!(refused.ends_with("another process does"), "{refused}");

@@ -11,10 +11,16 @@ use hyper::{
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
-use super::{access::Access, encoding, negotiate::Format};
+use super::{
+    access::Access,
+    auth::{Auth, Verdict},
+    client::{Client, Stage},
+    encoding,
+    negotiate::Format,
+};
 use crate::{
     data::Exported,
     output::{exposition::Buckets, page},
@@ -22,6 +28,11 @@ use crate::{
 
 /// How long an answer may take to be made, on a machine that is very busy.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// Before a client is told that there are too many passwords to look at, so that it does not ask again at once.
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
+/// When it is to ask again, in seconds.
+const RETRY_AFTER: &str = "5";
 
 /// Scripts and foreign content have no place on the start page.
 const CONTENT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
@@ -55,8 +66,8 @@ pub async fn exported(asks: &mpsc::Sender<Ask>) -> Result<Arc<Exported>> {
 }
 
 /// Answers one request. Its body, if it has one, is not read.
-pub async fn answer<B>(shared: &Shared, request: &Request<B>) -> Response<Full<Bytes>> {
-    let mut response = match route(shared, request).await {
+pub async fn answer<B>(shared: &Shared, client: &Arc<Client>, request: &Request<B>) -> Response<Full<Bytes>> {
+    let mut response = match route(shared, client, request).await {
         Ok(response) => response,
         Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, &format!("prefault: {error:#}\n")),
     };
@@ -70,14 +81,38 @@ pub async fn answer<B>(shared: &Shared, request: &Request<B>) -> Response<Full<B
     response
 }
 
-async fn route<B>(shared: &Shared, request: &Request<B>) -> Result<Response<Full<Bytes>>> {
-    let auth = shared.access.borrow().auth.clone();
-    if let Some(auth) = auth {
-        let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        if !auth.accepts(given).await {
-            let response = plain(StatusCode::UNAUTHORIZED, "a user and a password are needed\n");
-            return Ok(with(response, header::WWW_AUTHENTICATE, "Basic realm=\"prefault\", charset=\"UTF-8\""));
+/// The answer to a client that is not let in, `None` for one that is.
+async fn turned_away<B>(shared: &Shared, client: &Arc<Client>, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+    let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+    let current = || shared.access.borrow().auth.clone();
+    let mut auth: Option<Arc<Auth>> = current();
+    loop {
+        let verdict = match &auth {
+            None => Verdict::Accepted,
+            Some(auth) => auth.judge(given, client).await,
+        };
+        let now = current();
+        match verdict {
+            // Users may have changed while the password was looked at.
+            Verdict::Accepted if now.as_ref().map(Arc::as_ptr) != auth.as_ref().map(Arc::as_ptr) => auth = now,
+            Verdict::Accepted => return None,
+            Verdict::Refused => {
+                let response = plain(StatusCode::UNAUTHORIZED, "a user and a password are needed\n");
+                return Some(with(response, header::WWW_AUTHENTICATE, "Basic realm=\"prefault\", charset=\"UTF-8\""));
+            }
+            Verdict::Busy => {
+                client.reach(Stage::Answered);
+                sleep(BUSY_PAUSE).await;
+                let response = plain(StatusCode::TOO_MANY_REQUESTS, "too many passwords have to be looked at\n");
+                return Some(with(response, header::RETRY_AFTER, RETRY_AFTER));
+            }
         }
+    }
+}
+
+async fn route<B>(shared: &Shared, client: &Arc<Client>, request: &Request<B>) -> Result<Response<Full<Bytes>>> {
+    if let Some(response) = turned_away(shared, client, request).await {
+        return Ok(response);
     }
     // hyper leaves the body out where the method is HEAD.
     if !matches!(*request.method(), Method::GET | Method::HEAD) {

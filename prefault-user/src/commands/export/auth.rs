@@ -1,61 +1,111 @@
 //! Basic authentication (RFC 7617) against bcrypt hashes.
 //!
-//! A hash takes a tenth of a second on purpose. It is computed on a thread of its own, one at a time, so that nothing else
-//! waits; credentials that were right once are remembered.
+//! Credentials that were right once are remembered, by a digest, for as long as the user has that hash: also when the web
+//! config is read again.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use anyhow::{Result, anyhow};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use ring::{hmac, rand::SystemRandom};
+use subtle::ConstantTimeEq as _;
 
-/// Compared with if there is no such user, so that the answer takes as long: nobody's password.
-const NOBODY: &str = "$2b$10$9GuFJbJ1Qac5tkvghxK3leooNuU2nMKeepFbLTuQPNMWs4tP2rYwG";
+use super::{
+    client::Client,
+    hashing::{Hashing, MOST_PASSWORD_BYTES, Trial},
+};
 
-/// Users that may ask, and those who did.
+/// What is said of a request's credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They are a user's.
+    Accepted,
+    /// They are nobody's.
+    Refused,
+    /// Too many have to be looked at.
+    Busy,
+}
+
+/// What outlives a web config: hashes under way, and credentials that were right.
+#[derive(Debug)]
+pub struct Logins {
+    hashing: Arc<Hashing>,
+    key: hmac::Key,
+    /// By user.
+    accepted: Mutex<HashMap<String, hmac::Tag>>,
+}
+
+impl Logins {
+    /// Nobody has been let in yet.
+    ///
+    /// # Errors
+    /// If the kernel has no random numbers.
+    pub fn new() -> Result<Arc<Self>> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
+        let key = key.map_err(|_| anyhow!("failed to get random numbers from the kernel"))?;
+        Ok(Arc::new(Self { hashing: Arc::default(), key, accepted: Mutex::default() }))
+    }
+
+    /// What stands for credentials that were right with this hash.
+    fn tag(&self, user: &str, password: &[u8], hash: &str) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in [user.as_bytes(), hash.as_bytes(), password] {
+            context.update(&part.len().to_le_bytes());
+            context.update(part);
+        }
+        context.sign()
+    }
+}
+
+/// Users that may ask.
 #[derive(Debug)]
 pub struct Auth {
-    users: HashMap<String, String>,
-    /// Credentials that were right, at most one per user.
-    accepted: Mutex<HashMap<String, Vec<u8>>>,
-    one_at_a_time: Semaphore,
+    users: HashMap<String, Arc<str>>,
+    highest_cost: u32,
+    logins: Arc<Logins>,
 }
 
 impl Auth {
     /// Users by name, with their bcrypt hashes; `None` if there are none, and everybody may ask.
-    pub fn new(users: HashMap<String, String>) -> Option<Arc<Self>> {
-        let auth = Self { users, accepted: Mutex::default(), one_at_a_time: Semaphore::new(1) };
-        (!auth.users.is_empty()).then(|| Arc::new(auth))
+    pub fn new(users: HashMap<String, String>, logins: &Arc<Logins>) -> Option<Arc<Self>> {
+        let costs = users.values().filter_map(|hash| hash.parse::<bcrypt::HashParts>().ok());
+        let highest_cost = costs.map(|parts| parts.get_cost()).max().unwrap_or(bcrypt::DEFAULT_COST);
+        let mut accepted = logins.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        accepted.retain(|user, _| users.contains_key(user));
+        let users: HashMap<_, _> = users.into_iter().map(|(user, hash)| (user, hash.into())).collect();
+        (!users.is_empty()).then(|| Arc::new(Self { users, highest_cost, logins: Arc::clone(logins) }))
     }
 
-    /// Whether an Authorization header is that of a user.
-    pub async fn accepts(&self, header: Option<&[u8]>) -> bool {
-        let Some((user, password)) = header.and_then(credentials) else { return false };
-        if self.was_accepted(&user, &password) {
-            return true;
+    /// Whether the Authorization header of this client's request is that of a user.
+    pub async fn judge(&self, header: Option<&[u8]>, client: &Arc<Client>) -> Verdict {
+        let Some((user, password)) = header.and_then(credentials) else { return Verdict::Refused };
+        let hash = self.users.get(&user).cloned();
+        // Of who does not exist too, so that this takes as long.
+        let tag = self.logins.tag(&user, &password, hash.as_deref().unwrap_or_default());
+        if hash.is_some() && self.was_accepted(&user, &tag) {
+            return Verdict::Accepted;
         }
-        // The semaphore is never closed.
-        let Ok(_turn) = self.one_at_a_time.acquire().await else { return false };
-        let known = self.users.get(&user);
-        let hash = known.map_or(NOBODY, |hash| hash).to_owned();
-        let given = password.clone();
-        let matches = spawn_blocking(move || bcrypt::verify(given, &hash).unwrap_or(false)).await.unwrap_or(false);
-        if matches && known.is_some() {
-            self.accepted.lock().unwrap_or_else(PoisonError::into_inner).insert(user, password);
-            return true;
+        let trial = Trial { password, hash, highest_cost: self.highest_cost };
+        match self.logins.hashing.try_out(trial, client).await {
+            None => Verdict::Busy,
+            Some(false) => Verdict::Refused,
+            Some(true) => {
+                self.logins.accepted.lock().unwrap_or_else(PoisonError::into_inner).insert(user, tag);
+                Verdict::Accepted
+            }
         }
-        false
     }
 
-    fn was_accepted(&self, user: &str, password: &[u8]) -> bool {
-        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
-        accepted.get(user).is_some_and(|known| is_same(known, password))
+    fn was_accepted(&self, user: &str, tag: &hmac::Tag) -> bool {
+        let accepted = self.logins.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        accepted.get(user).is_some_and(|known| known.as_ref().ct_eq(tag.as_ref()).into())
     }
 }
 
-/// User and password of a header.
+/// User and password of a header, and of the password what is looked at.
 fn credentials(header: &[u8]) -> Option<(String, Vec<u8>)> {
     let (scheme, encoded) = header.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
@@ -64,42 +114,108 @@ fn credentials(header: &[u8]) -> Option<(String, Vec<u8>)> {
     let decoded = STANDARD.decode(encoded.trim_ascii()).ok()?;
     let colon = decoded.iter().position(|&byte| byte == b':')?;
     let user = String::from_utf8(decoded[..colon].to_vec()).ok()?;
-    Some((user, decoded[colon + 1..].to_vec()))
-}
-
-/// Compares in a time that does not depend on where the two differ.
-fn is_same(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
+    let password = &decoded[colon + 1..];
+    Some((user, password[..password.len().min(MOST_PASSWORD_BYTES)].to_vec()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{
+        net::Ipv4Addr,
+        time::{Duration, Instant},
+    };
+
+    use super::{super::client::Peer, *};
 
     fn header(text: &str) -> Vec<u8> {
         format!("Basic {}", STANDARD.encode(text)).into_bytes()
     }
 
+    fn auth(logins: &Arc<Logins>, users: &[(&str, &str, u32)]) -> Arc<Auth> {
+        let hash = |(user, password, cost): &(&str, &str, u32)| {
+            ((*user).to_owned(), bcrypt::hash(password, *cost).expect("hashed"))
+        };
+        Auth::new(users.iter().map(hash).collect(), logins).expect("there is a user")
+    }
+
+    fn client() -> Arc<Client> {
+        Arc::new(Client::new(Peer::V4(Ipv4Addr::LOCALHOST), -1))
+    }
+
     #[tokio::test]
     async fn users_are_let_in_by_their_password() {
-        let hash = bcrypt::hash("sesame: open", 4).expect("hashed");
-        let auth = Auth::new(HashMap::from([("alice".to_owned(), hash)])).expect("there is a user");
+        let auth = auth(&Logins::new().expect("made"), &[("alice", "sesame: open", 4)]);
+        let judge = async |header: &[u8]| auth.judge(Some(header), &client()).await;
         // The second time it is remembered.
         for _ in 0..2 {
-            assert!(auth.accepts(Some(&header("alice:sesame: open"))).await);
+            assert_eq!(judge(&header("alice:sesame: open")).await, Verdict::Accepted);
             for bad in ["alice:sesame", "alice:", "alice", "bob:sesame: open", ":", ""] {
-                assert!(!auth.accepts(Some(&header(bad))).await, "{bad}");
+                assert_eq!(judge(&header(bad)).await, Verdict::Refused, "{bad}");
             }
         }
         for bad in [&b""[..], b"Basic", b"Basic ", b"Basic !!!!", b"Bearer abc", b"\xff\xff\xff\xff\xff\xff\xff"] {
-            assert!(!auth.accepts(Some(bad)).await, "{bad:?}");
+            assert_eq!(judge(bad).await, Verdict::Refused, "{bad:?}");
         }
-        assert!(!auth.accepts(None).await);
-        assert!(Auth::new(HashMap::new()).is_none());
+        assert_eq!(auth.judge(None, &client()).await, Verdict::Refused);
+        assert!(Auth::new(HashMap::new(), &Logins::new().expect("made")).is_none());
     }
 
-    #[test]
-    fn the_hash_of_nobody_is_well_formed() {
-        assert_eq!(bcrypt::verify("a guess", NOBODY).ok(), Some(false));
+    #[tokio::test]
+    async fn who_was_let_in_is_not_hashed_again_until_the_hash_is_another() {
+        let logins = Logins::new().expect("made");
+        let (hash, other) = (bcrypt::hash("secret", 4).expect("hashed"), bcrypt::hash("secret", 4).expect("hashed"));
+        let read = |hash: &str| {
+            let users = HashMap::from([("alice".to_owned(), hash.to_owned())]);
+            Auth::new(users, &logins).expect("there is a user")
+        };
+        for (config, n_jobs) in [(&hash, 1), (&hash, 1), (&other, 2), (&other, 2)] {
+            let auth = read(config);
+            assert_eq!(auth.judge(Some(&header("alice:secret")), &client()).await, Verdict::Accepted);
+            assert_eq!(logins.hashing.n_jobs(), n_jobs);
+        }
+        // Who is no user any more has to come in anew.
+        drop(Auth::new(HashMap::new(), &logins));
+        assert_eq!(read(&other).judge(Some(&header("alice:secret")), &client()).await, Verdict::Accepted);
+        assert_eq!(logins.hashing.n_jobs(), 3);
+    }
+
+    #[tokio::test]
+    async fn passwords_are_cut_to_what_is_looked_at() {
+        let long = "x".repeat(6000);
+        let (_, password) = credentials(&header(&format!("alice:{long}"))).expect("credentials");
+        assert_eq!((password.len(), password.capacity()), (72, 72));
+        let auth = auth(&Logins::new().expect("made"), &[("alice", &long[..72], 4)]);
+        let verdict = auth.judge(Some(&header(&format!("alice:{long}"))), &client()).await;
+        assert_eq!(verdict, Verdict::Accepted);
+    }
+
+    /// The shortest of a few times that each of these takes, by turns.
+    async fn shortest(auth: &Auth, all: &[&str]) -> Vec<Duration> {
+        let mut shortest = vec![Duration::MAX; all.len()];
+        for _ in 0..7 {
+            for (credentials, shortest) in all.iter().zip(&mut shortest) {
+                let begun = Instant::now();
+                assert_eq!(auth.judge(Some(&header(credentials)), &client()).await, Verdict::Refused);
+                *shortest = begun.elapsed().min(*shortest);
+            }
+        }
+        shortest
+    }
+
+    #[tokio::test]
+    async fn users_cannot_be_told_by_the_time_of_the_answer() {
+        let auth = auth(&Logins::new().expect("made"), &[("cheap", "a", 5), ("dear", "b", 9)]);
+        for is_remembered in [false, true] {
+            if is_remembered {
+                for right in ["cheap:a", "dear:b"] {
+                    assert_eq!(auth.judge(Some(&header(right)), &client()).await, Verdict::Accepted);
+                }
+            }
+            let times = shortest(&auth, &["cheap:x", "dear:x", "nobody:x"]).await;
+            let (least, most) = (times.iter().min().expect("times"), times.iter().max().expect("times"));
+            // Each step of cost is a factor of 2, and there are four between the two users.
+            assert!(*most < least.mul_f64(1.7), "remembered: {is_remembered}: {times:?}");
+            assert!(*least > Duration::from_millis(2), "nothing was hashed: {times:?}");
+        }
     }
 }

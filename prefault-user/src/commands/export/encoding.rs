@@ -46,6 +46,7 @@ pub fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::source::changed;
 
     #[test]
     fn gzip_is_used_if_it_is_wanted() {
@@ -76,5 +77,16 @@ mod tests {
         ] {
             assert_eq!(gzip_is_wanted(accept_encoding), expected, "{accept_encoding}");
         }
+    }
+
+    #[test]
+    fn what_is_said_first_of_gzip_and_identity_counts() {
+        bolero::check!().for_each(|input: &[u8]| {
+            let rest = changed(b"br, gzip;q=0.5, identity;q=0.8, *;q=0.1", input);
+            let rest = String::from_utf8_lossy(&rest);
+            assert!(gzip_is_wanted(&format!("gzip,identity;q=0,{rest}")), "{rest}");
+            assert!(!gzip_is_wanted(&format!("gzip;q=0,{rest}")), "{rest}");
+            let _wanted = gzip_is_wanted(&rest);
+        });
     }
 }

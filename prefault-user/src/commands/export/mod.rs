@@ -8,10 +8,14 @@ pub mod access;
 pub mod address;
 pub mod answer;
 pub mod auth;
+pub mod client;
 mod complaints;
 mod confine;
+mod connections;
 mod encoding;
+pub mod hashing;
 mod negotiate;
+mod newcomer;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 pub mod server;
@@ -37,7 +41,8 @@ use self::{
     address::{DEFAULT_PORT, Listener},
     answer::{Ask, Shared},
     complaints::{Complaints, say},
-    service::Watchdog,
+    confine::Confining,
+    service::ServiceManager,
     state::State,
     tending::Tended,
     textfile::Textfile,
@@ -57,8 +62,12 @@ use crate::{
 /// Questions that may wait for an answer at once: as many as there are connections.
 const QUESTIONS: usize = 64;
 
-/// Threads for hashes of passwords, which are computed one at a time.
-const BLOCKING_THREADS: usize = 1;
+/// Descriptors that the exporter needs itself: as many connections as there can be, one that is still refused, sockets, the files
+/// of the web config, what it waits with.
+const DESCRIPTORS: u64 = 64 + 24;
+/// Threads for what takes its time, one for each kind: hashes of passwords, the files of the web config, and names that are looked
+/// up for a collector.
+const BLOCKING_THREADS: usize = 3;
 
 /// Exports as `args` say; the result is the exit code.
 ///
@@ -69,7 +78,7 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
     }
     if let (true, Some(path)) = (args.check_web_config, &args.web_config) {
-        let said = format!("the web config is right: {}\n", describe(&WebConfig::read(path)?));
+        let said = format!("the web config is right: {}\n", describe(&WebConfig::read(path).config?));
         return write_once(&said).map(|()| 0);
     }
     let runtime = runtime()?;
@@ -79,7 +88,12 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
         Exporter::begin(args)?
     };
     match exporter {
-        Some(exporter) => runtime.block_on(exporter.serve()).map(|()| 0),
+        Some(exporter) => {
+            let ended = runtime.block_on(exporter.serve());
+            // A file server that hangs does not hold up the end.
+            runtime.shutdown_background();
+            ended.map(|()| 0)
+        }
         None => Ok(0),
     }
 }
@@ -145,18 +159,21 @@ impl<'a> Exporter<'a> {
             true => Vec::new(),
             false => listeners(args)?,
         };
-        let options = options(&args.counting, filters(&args.filters, false)?, args.exemplars);
+        let confining = Confining::prepare(args, &access)?;
+        let service_manager = ServiceManager::find();
+        let options = options(&args.counting, filters(&args.filters, false)?, args.exemplars, DESCRIPTORS);
         let session_runtime = runtime()?;
         let live = {
             let _entered = session_runtime.enter();
             Live::begin(&options)?
         };
-        let left = confine::confine(args, &access)?;
+        let left = confining.apply()?;
         if args.privileges.print_security {
             write_once(&security::text(&left))?;
             return Ok(None);
         }
         log::info!("what this process may still do:\n{}", security::text(&left));
+        confining.warnings(&left).iter().for_each(|warning| say(warning));
         let n_sites = live.plan().n_measured();
         let tended = Tended::begin(live, session_runtime)?;
         let mut answerer = Answerer {
@@ -166,25 +183,26 @@ impl<'a> Exporter<'a> {
             buckets: args.buckets.clone().unwrap_or_default(),
             textfile: args.textfile.as_deref().map(Textfile::new),
             textfile_ticker: args.textfile.is_some().then(|| ticker(args.interval)),
-            watchdog: Watchdog::begin(),
+            service_manager,
             complaints: Complaints::default(),
         };
         // What cannot be written at the begin is wrong; later it may be a full disk.
         answerer.write_textfile(&tended)?;
         let exporter = Self { args, listeners, terminate, interrupt, tended, answerer };
-        exporter.greet(n_sites);
+        exporter.greet(n_sites, left.uid);
         Ok(Some(exporter))
     }
 
     /// Tells people and systemd that it is on.
-    fn greet(&self, n_sites: usize) {
+    fn greet(&self, n_sites: usize, uid: u32) {
         let scheme = if self.answerer.access.subscribe().borrow().tls.is_some() { "https" } else { "http" };
         let textfile = self.args.textfile.iter().map(|path| path.display().to_string());
         let places: Vec<String> =
             self.listeners.iter().map(|listener| place(listener, scheme)).chain(textfile).collect();
-        let status = format!("measuring at {n_sites} call sites of {}; {}", self.tended.kernel, places.join(" "));
+        let kernel = &self.tended.kernel;
+        let status = format!("measuring at {n_sites} call sites of {kernel} as user {uid}; {}", places.join(" "));
         say(&status);
-        service::ready(&status);
+        self.answerer.service_manager.tell_ready(&status);
     }
 
     /// Answers until told to stop.
@@ -205,7 +223,7 @@ impl<'a> Exporter<'a> {
             _ = self.terminate.recv() => Ok(()),
             _ = self.interrupt.recv() => Ok(()),
         };
-        service::stopping();
+        self.answerer.service_manager.tell_stopping();
         ended
     }
 }
@@ -218,7 +236,7 @@ struct Answerer<'a> {
     buckets: Buckets,
     textfile: Option<Textfile>,
     textfile_ticker: Option<Ticker>,
-    watchdog: Watchdog,
+    service_manager: ServiceManager,
     complaints: Complaints,
 }
 
@@ -232,10 +250,10 @@ impl Answerer<'_> {
                     self.answer(tended, ask);
                     Ok(())
                 }
-                () = self.access.due() => self.access.look(),
+                read = self.access.follow() => read,
                 () = tick(&mut self.textfile_ticker) => self.write_textfile(tended),
-                () = self.watchdog.due() => {
-                    self.watchdog.tell(tended.idle());
+                () = self.service_manager.due() => {
+                    self.service_manager.tell_alive(tended.idle());
                     Ok(())
                 }
             };

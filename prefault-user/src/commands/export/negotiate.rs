@@ -33,7 +33,9 @@ impl Format {
                 let found = parameters.iter().find(|(key, _)| key.trim().eq_ignore_ascii_case(name));
                 found.map(|(_, value)| value.trim().trim_matches('"'))
             };
-            let weight = parameter("q").map_or(1.0, |q| q.parse().unwrap_or(0.0));
+            let weight = parameter("q").map_or(Some(1.0), |q| q.parse().ok());
+            // What is no weight wants nothing.
+            let weight = weight.filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or(0.0);
             let is = |name, expected: &[&str]| parameter(name).is_none_or(|value| expected.contains(&value));
             let format = match &*media_type {
                 "application/vnd.google.protobuf"
@@ -79,6 +81,7 @@ impl Format {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::source::changed;
 
     #[test]
     fn clients_get_what_they_want_most() {
@@ -106,8 +109,21 @@ mod tests {
             ("application/vnd.google.protobuf;proto=other;encoding=delimited", Format::Text),
             ("application/openmetrics-text;q=0, text/plain;q=0.1", Format::Text),
             (";;;,,=;q=,application/openmetrics-text;q=nan", Format::Text),
+            ("application/openmetrics-text;q=0.9,text/plain;q=2,*/*;q=inf", Format::OpenMetrics),
         ] {
             assert_eq!(Format::wanted(accept), expected, "{accept}");
         }
+    }
+
+    #[test]
+    fn nothing_is_wanted_more_than_what_is_wanted_first_and_fully() {
+        const EXAMPLE: &[u8] =
+            b"text/plain;version=0.0.4;q=0.9, application/openmetrics-text;version=\"1.0.0\";q=0.8,*/*;q=0.1";
+        bolero::check!().for_each(|input: &[u8]| {
+            let rest = changed(EXAMPLE, input);
+            let accept = format!("application/openmetrics-text,{}", String::from_utf8_lossy(&rest));
+            assert_eq!(Format::wanted(&accept), Format::OpenMetrics, "{accept}");
+            let _format = Format::wanted(&String::from_utf8_lossy(&rest));
+        });
     }
 }

@@ -1,17 +1,16 @@
-//! The HTTP server: connections, their limits, and what each may wait for.
+//! The HTTP server: what each connection may wait for, and what it may send.
 //!
 //! A connection is a task. None can make another one wait: what they share is asked for by message, and a client that does
-//! not read, or does not finish its request, only has its own time run out. When there are too many, and most never asked
-//! anything, the oldest of these goes, or else the one that has not asked for the longest time, so that the others neither keep a
-//! scraper out nor end it.
+//! not read, or does not finish its request, only has its own time run out. Which one goes when there are too many is said in
+//! `connections.rs`.
 
 use std::{
-    convert::Infallible,
+    error::Error,
+    future::Future,
     io,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    os::fd::AsRawFd,
+    pin::pin,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -19,31 +18,36 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    task::{AbortHandle, JoinSet},
-    time::{sleep, timeout},
+    net::{TcpStream, UnixStream},
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_io_timeout::TimeoutStream;
-use tokio_rustls::TlsAcceptor;
 
 use super::{
+    access::Access,
     address::Listener,
     answer::{Shared, answer},
+    client::{Client, Peer, Stage},
+    connections::Connections,
+    newcomer::Newcomer,
 };
 
-/// Connections at once; one is closed for one more.
-const MOST_CONNECTIONS: usize = 64;
 /// A request line and all headers, in bytes; longer ones are answered with 431.
-const MOST_HEADER_BYTES: usize = 16 * 1024;
+const MOST_HEADER_BYTES: usize = 8 * 1024;
 /// What is read ahead and held back to be written, in bytes; an answer itself is not copied.
 const MOST_BUFFERED_BYTES: usize = 64 * 1024;
 /// Headers of a request.
 const MOST_HEADERS: usize = 64;
 /// From the first byte of waiting to the last header of a request. A scraper that asks less often connects anew.
 const HEADER_LIMIT: Duration = Duration::from_secs(20);
-/// From the connection to the end of the TLS handshake.
+/// From the connection to its first byte, and with TLS to the end of the handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// A client that has not taken anything of its answer for so long is gone.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
+/// What is being answered when who may ask has changed is let go on for so long.
+const LAST_ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// After a failure to accept a connection, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,11 +67,12 @@ async fn accept(listener: Listener, shared: Arc<Shared>, connections: Arc<Connec
     loop {
         let accepted = match &listener {
             Listener::Tcp(listener) => {
-                listener.accept().await.map(|(stream, _)| connections.spawn(stream, Arc::clone(&shared)))
+                listener.accept().await.map(|(stream, address)| begin(stream, address.into(), &shared, &connections))
             }
-            Listener::Unix(listener, _) => {
-                listener.accept().await.map(|(stream, _)| connections.spawn(stream, Arc::clone(&shared)))
-            }
+            Listener::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
+                let user = stream.peer_cred().map_or(u32::MAX, |credentials| credentials.uid());
+                begin(stream, Peer::User(user), &shared, &connections);
+            }),
         };
         if let Err(error) = accepted {
             log::info!("failed to accept a connection: {error}");
@@ -76,118 +81,105 @@ async fn accept(listener: Listener, shared: Arc<Shared>, connections: Arc<Connec
     }
 }
 
-/// The connections there are.
-#[derive(Debug, Default)]
-struct Connections {
-    /// Oldest first.
-    open: Mutex<Vec<Connection>>,
-    /// Requests so far, of all connections.
-    requests: Arc<AtomicU64>,
+/// A socket that can be waited on without anything of memory for what comes.
+trait Socket: AsyncRead + AsyncWrite + AsRawFd + Unpin + Send + 'static {
+    fn first_byte(&self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
-#[derive(Debug)]
-struct Connection {
-    task: AbortHandle,
-    /// Number of its last request, 0 if there was none.
-    asked: Arc<AtomicU64>,
-}
-
-impl Connections {
-    fn spawn<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, shared: Arc<Shared>) {
-        let tls = shared.access.borrow().tls.clone();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|connection| !connection.task.is_finished());
-        if open.len() >= MOST_CONNECTIONS {
-            let asked: Vec<u64> = open.iter().map(|connection| connection.asked.load(Ordering::Relaxed)).collect();
-            open.remove(most_dispensable(&asked)).task.abort();
-        }
-        let asked = Arc::new(AtomicU64::new(0));
-        let requests = Requests { all: Arc::clone(&self.requests), last: Arc::clone(&asked) };
-        let task = tokio::spawn(connection(stream, tls, shared, requests)).abort_handle();
-        open.push(Connection { task, asked });
+impl Socket for TcpStream {
+    fn first_byte(&self) -> impl Future<Output = io::Result<()>> + Send {
+        self.readable()
     }
 }
 
-/// Which connection is to be closed, of which `asked` are the numbers of their last requests, 0 if there was none, oldest
-/// connection first. Of a few that have not asked yet one may be a scraper that has only just come.
-fn most_dispensable(asked: &[u64]) -> usize {
-    let n_silent = asked.iter().filter(|&&request| request == 0).count();
-    let is_considered = |number: &usize| asked[*number] > 0 || 2 * n_silent >= asked.len();
-    (0..asked.len()).filter(is_considered).min_by_key(|&number| asked[number]).unwrap_or(0)
-}
-
-impl Drop for Connections {
-    fn drop(&mut self) {
-        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner);
-        open.iter().for_each(|connection| connection.task.abort());
+impl Socket for UnixStream {
+    fn first_byte(&self) -> impl Future<Output = io::Result<()>> + Send {
+        self.readable()
     }
 }
 
-/// Numbers the requests of one connection, among all.
-#[derive(Debug)]
-struct Requests {
-    all: Arc<AtomicU64>,
-    last: Arc<AtomicU64>,
-}
+type Failure = Box<dyn Error + Send + Sync>;
 
-impl Requests {
-    fn count(&self) {
-        self.last.store(self.all.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-}
-
-/// One connection from begin to end. How a client fails is its own matter, and only said when asked for.
-async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
-    tls: Option<TlsAcceptor>,
-    shared: Arc<Shared>,
-    requests: Requests,
-) {
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_LIMIT));
-    let stream = Box::pin(stream);
-    let result = match tls {
-        None => talk(stream, shared, requests).await,
-        Some(tls) => match timeout(HANDSHAKE_LIMIT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => talk(stream, shared, requests).await,
-            Ok(Err(error)) => Err(error.into()),
-            Err(elapsed) => Err(io::Error::from(elapsed).into()),
-        },
+fn begin<S: Socket>(stream: S, peer: Peer, shared: &Arc<Shared>, connections: &Arc<Connections>) {
+    let client = Arc::new(Client::new(peer, stream.as_raw_fd()));
+    let connection = Connection {
+        client: Arc::clone(&client),
+        shared: Arc::clone(shared),
+        connections: Arc::downgrade(connections),
+        access: shared.access.clone(),
     };
-    if let Err(error) = result {
-        log::info!("a connection ended: {error}");
-    }
+    connections.add(&client, || tokio::spawn(connection.run(stream)).abort_handle());
 }
 
-async fn talk<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
+/// What a connection goes by.
+struct Connection {
+    client: Arc<Client>,
     shared: Arc<Shared>,
-    requests: Requests,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let service = service_fn(move |request| {
-        requests.count();
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(&shared, &request).await) }
-    });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT)
-        .max_header_size(MOST_HEADER_BYTES)
-        .max_headers(MOST_HEADERS)
-        .max_buf_size(MOST_BUFFERED_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .map_err(Into::into)
+    connections: Weak<Connections>,
+    /// Changes when who may ask has changed since the connection came.
+    access: watch::Receiver<Access>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::most_dispensable;
+impl Connection {
+    /// One connection from begin to end. How a client fails is its own matter, and only said when asked for.
+    async fn run<S: Socket>(self, stream: S) {
+        if let Err(error) = self.talk(stream).await {
+            log::info!("a connection ended: {error}");
+        }
+    }
 
-    #[test]
-    fn the_oldest_of_many_that_never_asked_goes_or_who_asked_longest_ago() {
-        assert_eq!(most_dispensable(&[7, 0, 0, 0]), 1);
-        assert_eq!(most_dispensable(&[7, 3, 5, 0]), 1);
-        assert_eq!(most_dispensable(&[0, 0]), 0);
+    async fn talk<S: Socket>(mut self, stream: S) -> Result<(), Failure> {
+        let tls = self.access.borrow_and_update().tls.clone();
+        let begun = Instant::now();
+        timeout(HANDSHAKE_LIMIT, stream.first_byte()).await??;
+        self.client.reach(Stage::Begun);
+        let mut stream = TimeoutStream::new(Newcomer::new(stream, &self.client));
+        stream.set_write_timeout(Some(WRITE_LIMIT));
+        let stream = Box::pin(stream);
+        match tls {
+            None => self.answer(stream).await,
+            Some(tls) => {
+                let stream = timeout_at(begun + HANDSHAKE_LIMIT, tls.accept(stream)).await??;
+                self.answer(stream).await
+            }
+        }
+    }
+
+    /// Answers until the client has enough, or who may ask has changed: then what is being answered still is.
+    async fn answer<S: AsyncRead + AsyncWrite + Unpin + Send>(self, stream: S) -> Result<(), Failure> {
+        let Self { client, shared, connections, mut access } = self;
+        let is_current = access.clone();
+        let service = service_fn(move |request| {
+            let (client, shared) = (Arc::clone(&client), Arc::clone(&shared));
+            // What was let in by a certificate was let in by those who are trusted no more.
+            let is_outdated = is_current.has_changed().unwrap_or(false);
+            if let (false, Some(connections)) = (is_outdated, connections.upgrade()) {
+                connections.count_request(&client);
+            }
+            async move {
+                if is_outdated {
+                    return Err("who may ask has changed");
+                }
+                let response = answer(&shared, &client, &request).await;
+                client.reach(Stage::Answered);
+                Ok(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_LIMIT)
+            .half_close(true)
+            .max_header_size(MOST_HEADER_BYTES)
+            .max_headers(MOST_HEADERS)
+            .max_buf_size(MOST_BUFFERED_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return Ok(ended?),
+            // Nobody changes it any more when all ends.
+            changed = access.changed() => if changed.is_err() { return Ok(connection.await?) },
+        }
+        connection.as_mut().graceful_shutdown();
+        Ok(timeout(LAST_ANSWER_LIMIT, connection).await??)
     }
 }

@@ -6,12 +6,12 @@ use std::{
 };
 
 use anyhow::Result;
-use procfs::process::{MountInfo, Process};
+use procfs::process::Process;
 
 use super::tending::Tended;
 use crate::{
     cli_export::{ExportArgs, SeriesArgs},
-    commands::mounts::host_mounts,
+    commands::mounts::{Mount, host_mounts, kernel_number},
     data::{Exemplar, Exported, Filesystem, Labels, ProcessUse, SeriesTable, Timing},
 };
 
@@ -49,7 +49,7 @@ impl State {
         }
         let (snapshot, path_names) = tended.snapshot();
         // Read once, and only if there is a new filesystem.
-        let mut mounts_now: Option<Vec<MountInfo>> = None;
+        let mut mounts_now: Option<Vec<Mount>> = None;
         let label = |filesystem: &Filesystem| {
             let mount_point = which.with_mount_point.then(|| {
                 let mounts = mounts_now.get_or_insert_with(|| host_mounts().unwrap_or_default());
@@ -68,6 +68,7 @@ impl State {
             uptime_ns: totals.interval.duration_ns,
             filesystems: totals.filesystems,
             n_over_limit: totals.n_over_limit,
+            n_without_slot: tended.n_without_slot(),
             exemplars: self.exemplars(tended),
             loss: totals.interval.loss,
             silenced: snapshot.silenced,
@@ -101,11 +102,12 @@ impl SeriesArgs {
     }
 }
 
-/// The first mount of a filesystem, empty if it is mounted nowhere.
-fn mount_point(mounts: &[MountInfo], filesystem: &Filesystem) -> String {
-    let number = format!("{}:{}", filesystem.major, filesystem.minor);
-    let first = mounts.iter().find(|mount| mount.majmin == number);
-    first.map(|mount| mount.mount_point.display().to_string()).unwrap_or_default()
+/// The first mount of a filesystem, empty if it is mounted nowhere. Of the same type: numbers are used again, and a block device has
+/// that of the filesystem on it. What is not UTF-8 is replaced.
+fn mount_point(mounts: &[Mount], filesystem: &Filesystem) -> String {
+    let number = kernel_number(filesystem.major, filesystem.minor);
+    let is_of = |mount: &&Mount| mount.device == number && mount.main_type() == filesystem.fstype;
+    mounts.iter().find(is_of).map(|mount| mount.mount_point.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// What this process takes, `None` if /proc does not say.
@@ -118,4 +120,28 @@ fn process_use() -> Option<ProcessUse> {
         cpu_seconds: (stat.utime + stat.stime) as f64 / ticks,
         start_seconds: boot + stat.starttime as f64 / ticks,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
+    use super::*;
+
+    #[test]
+    fn a_mount_point_is_that_of_the_filesystem_as_text() {
+        let mount = |fstype: &str, device, place: &[u8]| Mount {
+            id: 1,
+            device,
+            mount_point: OsStr::from_bytes(place).into(),
+            fstype: fstype.to_owned(),
+            source: "x".into(),
+        };
+        let mounts = [mount("fuse.x", 45, b"/fuse"), mount("tmpfs", 45, b"/a \xff\n"), mount("tmpfs", 45, b"/later")];
+        let filesystem =
+            |fstype: &str| Filesystem { fstype: fstype.to_owned(), device: "-".to_owned(), major: 0, minor: 45 };
+        assert_eq!(mount_point(&mounts, &filesystem("tmpfs")), "/a \u{fffd}\n");
+        assert_eq!(mount_point(&mounts, &filesystem("fuse")), "/fuse");
+        assert_eq!(mount_point(&mounts, &filesystem("bdev")), "");
+    }
 }

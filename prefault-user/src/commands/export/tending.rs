@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use tokio::{runtime::Runtime, sync::oneshot, time::sleep};
 
 use super::complaints::Complaints;
@@ -17,6 +17,7 @@ use crate::{
     data::{EventRecord, Floor, Limited, SiteCount, Snapshot, Timing},
     probe::{
         counters::Counters,
+        limits::why_no_thread,
         plan::{Plan, Refusal},
     },
     sites::{NoPath, Operation},
@@ -79,7 +80,10 @@ impl Tended {
             let _runs: oneshot::Sender<()> = runs;
             runtime.block_on(tend(live, &known));
         };
-        thread::Builder::new().name("session".to_owned()).spawn(tend).context("failed to start a thread")?;
+        thread::Builder::new()
+            .name("session".to_owned())
+            .spawn(tend)
+            .map_err(|error| anyhow!(why_no_thread(&error)))?;
         Ok(tended)
     }
 
@@ -90,6 +94,11 @@ impl Tended {
             (known.path_names.clone(), known.events_unread)
         };
         (self.counters.snapshot(path_names.len(), events_unread), path_names)
+    }
+
+    /// Filesystems that found no slot.
+    pub fn n_without_slot(&self) -> u64 {
+        self.counters.n_without_slot()
     }
 
     /// Call sites by operation and mechanism.

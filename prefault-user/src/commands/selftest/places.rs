@@ -8,9 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use procfs::process::MountInfo;
 
-use crate::commands::mounts::{mount_of, mounts};
+use crate::commands::mounts::{Mount, mount_of, mounts, seen_at};
 
 /// Free space that a filesystem needs to have.
 const NEEDED_BYTES: u64 = 256 << 20;
@@ -45,7 +44,6 @@ pub struct Chosen {
 /// # Errors
 /// If a named one cannot be written to, or the mounts cannot be read.
 pub fn places(named: &[PathBuf]) -> Result<Chosen> {
-    let mounts = mounts()?;
     let mut chosen = Chosen::default();
     for folder in named {
         let folder = folder.canonicalize().with_context(|| format!("failed to look at {}", folder.display()))?;
@@ -53,32 +51,32 @@ pub fn places(named: &[PathBuf]) -> Result<Chosen> {
         if let Err(why) = is_writable(&folder) {
             anyhow::bail!("{} cannot be tested: {why}", folder.display());
         }
-        let fstype = mount_of(&mounts, &folder).map_or_else(|| "?".to_owned(), |mount| mount.fs_type.clone());
+        let fstype = mount_of(&folder).map_or_else(|_| "?".to_owned(), |mount| mount.fstype);
         chosen.places.push(Place { folder, fstype });
     }
     if named.is_empty() {
-        choose_local(&mounts, &mut chosen);
+        choose_local(&mounts()?, &mut chosen);
     }
     Ok(chosen)
 }
 
-fn choose_local(mounts: &[MountInfo], chosen: &mut Chosen) {
+fn choose_local(mounts: &[Mount], chosen: &mut Chosen) {
     let mut seen = HashSet::new();
     for mount in mounts {
-        let visible = mount_of(mounts, &mount.mount_point).is_some_and(|top| top.mnt_id == mount.mnt_id);
-        let stores = mount.mount_source.as_deref().is_some_and(|source| source.starts_with('/'))
-            || ["tmpfs", "btrfs", "overlay", "bcachefs", "zfs"].contains(&&*mount.fs_type);
-        let remote = NETWORK.contains(&&*mount.fs_type) || mount.fs_type.starts_with("fuse");
-        if !visible || !(stores || remote) || !mount.mount_point.is_dir() || !seen.insert(mount.majmin.clone()) {
+        let visible = seen_at(mounts, &mount.mount_point).is_some_and(|top| top.id == mount.id);
+        let stores = mount.source.as_encoded_bytes().starts_with(b"/")
+            || ["tmpfs", "btrfs", "overlay", "bcachefs", "zfs"].contains(&&*mount.fstype);
+        let remote = NETWORK.contains(&&*mount.fstype) || mount.fstype.starts_with("fuse");
+        if !visible || !(stores || remote) || !mount.mount_point.is_dir() || !seen.insert(mount.device) {
             continue;
         }
         let place = mount.mount_point.display();
         if remote {
-            chosen.refused.push(format!("{place} ({}) may not be local: name it to test it", mount.fs_type));
+            chosen.refused.push(format!("{place} ({}) may not be local: name it to test it", mount.fstype));
         } else if let Err(why) = is_writable(&mount.mount_point) {
-            chosen.refused.push(format!("{place} ({}): {why}", mount.fs_type));
+            chosen.refused.push(format!("{place} ({}): {why}", mount.fstype));
         } else {
-            chosen.places.push(Place { folder: mount.mount_point.clone(), fstype: mount.fs_type.clone() });
+            chosen.places.push(Place { folder: mount.mount_point.clone(), fstype: mount.fstype.clone() });
         }
     }
 }

@@ -13,7 +13,7 @@ const fn family(name: &'static str, help: &'static str, values: Values) -> Famil
 }
 
 /// Every metric, in the order of the exposition.
-pub static FAMILIES: [Family; 46] = [
+pub static FAMILIES: [Family; 47] = [
     family(
         "prefault_up",
         "1: measuring is on, 0: points are silenced.",
@@ -179,6 +179,11 @@ pub static FAMILIES: [Family; 46] = [
         "prefault_series_over_limit",
         "Filesystems beyond the limit, counted under other.",
         Values::Gauge(|exported| Some(exported.n_over_limit as f64)),
+    ),
+    family(
+        "prefault_filesystems_without_slot",
+        "Filesystems that found no slot, counted under other.",
+        Values::Gauge(|exported| Some(exported.n_without_slot as f64)),
     ),
     family(
         "prefault_uptime_seconds",

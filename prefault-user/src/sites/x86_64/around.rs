@@ -11,18 +11,23 @@ use iced_x86::{ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction,
 
 use super::{
     X86_64,
-    held::{KEPT_BY_CALLS, Origin, argument_registers, held_behind, holder, locals, writes},
+    held::{KEPT_BY_CALLS, Origin, argument_registers, held_behind, holder, writes},
+    stack::Stack,
 };
-use crate::sites::instructions::{Around, Holder, InstructionSet as _};
+use crate::sites::instructions::{Around, Code, Holder, InstructionSet as _};
 
 /// Instructions that the end is moved by at most, so that what is measured stays what it is.
 const MOST_PASSED: usize = 4;
 
-/// Places around the call at `call` in `function`, which is at `address`, and what holds `arguments` there. `jumps` are all
-/// places that are jumped to.
-pub fn around(function: &[u8], address: u64, call: u64, arguments: [u8; 2], jumps: &[u64]) -> Option<Around> {
-    let instructions: Vec<Instruction> =
-        Decoder::with_ip(64, function, address, DecoderOptions::NONE).into_iter().collect();
+/// Places around the call at `call` in `code`, and what holds `arguments` there.
+pub fn around(code: &Code<'_>, call: u64, arguments: [u8; 2]) -> Option<Around> {
+    let decoded = |text, address| Decoder::with_ip(64, text, address, DecoderOptions::NONE).into_iter();
+    let jumps = code.jumps;
+    let mut instructions: Vec<Instruction> = decoded(code.text, code.address).collect();
+    let n_own = instructions.len();
+    instructions.extend(code.parts.iter().flat_map(|(address, text)| decoded(text, *address)));
+    let stack = Stack::of(&instructions);
+    instructions.truncate(n_own);
     let index = instructions.iter().position(|instruction| instruction.ip() == call)?;
     let after = instructions[index].next_ip();
     let plain = (call, argument_registers(arguments).map(holder));
@@ -34,8 +39,7 @@ pub fn around(function: &[u8], address: u64, call: u64, arguments: [u8; 2], jump
     let ends = behind(&instructions, index + 1, needed, jumps).unwrap_or_else(|| vec![after]);
     let shared = jumps.contains(&after);
     let passed = || instructions[index + 1..].iter().take_while(|instruction| instruction.ip() < ends[0]);
-    let locals = locals(&instructions);
-    let held = |argument| held_behind(&instructions[..index], argument, passed(), jumps, locals);
+    let held = |argument| held_behind(&instructions[..index], argument, passed(), jumps, stack.as_ref());
     let [asked_behind, iter_behind] = argument_registers(arguments).map(held);
     let behind = asked_behind.zip(iter_behind).map(<[Holder; 2]>::from).filter(|_| !shared);
     Some(Around { begin, asked, iter, behind, shared, ends })
@@ -160,7 +164,11 @@ mod tests {
 
     fn found(function: &[u8], call: u64, jumps: &[u64]) -> Option<Around> {
         // What holds arguments behind a call has tests of its own.
-        around(function, AT, call, [1, 0], jumps).map(|around| Around { behind: None, ..around })
+        at(function, call, jumps).map(|around| Around { behind: None, ..around })
+    }
+
+    fn at(text: &[u8], call: u64, jumps: &[u64]) -> Option<Around> {
+        around(&Code { text, address: AT, parts: &[], jumps }, call, [1, 0])
     }
 
     fn places(begin: u64, asked: Holder, iter: Holder, end: u64) -> Option<Around> {
@@ -176,14 +184,26 @@ mod tests {
 
     #[test]
     fn arguments_that_are_still_there_at_the_end_are_named() {
-        let held = |function: &[u8], call| around(function, AT, call, [1, 0], &[]).and_then(|around| around.behind);
+        let held = |function: &[u8], call| at(function, call, &[]).and_then(|around| around.behind);
         assert_eq!(held(&FUNCTION, CALL), Some([Holder::Register(3), Holder::Register(15)]));
         assert_eq!(held(&BRANCH, AT + 7), None, "nobody says where the iterator comes from");
     }
 
     #[test]
+    fn the_stack_pointer_and_what_is_no_general_register_are_no_holders() {
+        // mov %rsp,%rdi; mov %rbx,%rsi; call; mov %rbx,%rdx; mov %rbx,%rdi; ret. Number 4 says that nothing is known.
+        let mut function = [
+            0x48, 0x89, 0xe7, 0x48, 0x89, 0xde, 0xe8, 0x6e, 0x51, 0x37, 0x00, 0x48, 0x89, 0xda, 0x48, 0x89, 0xdf, 0xc3,
+        ];
+        assert_eq!(at(&function, AT + 6, &[]), places(AT + 6, RSI, RDI, AT + 11));
+        // mov %ds,%rdi, whose number is that of %rbx.
+        function[..3].copy_from_slice(&[0x48, 0x8c, 0xdf]);
+        assert_eq!(at(&function, AT + 6, &[]), places(AT + 6, RSI, RDI, AT + 11));
+    }
+
+    #[test]
     fn an_end_that_others_jump_to_is_not_the_only_point() {
-        let jumped_to = around(&FUNCTION, AT, CALL, [1, 0], &[AT + 11]).expect("found");
+        let jumped_to = at(&FUNCTION, CALL, &[AT + 11]).expect("found");
         assert!(jumped_to.shared && jumped_to.behind.is_none(), "{jumped_to:?}");
     }
 

@@ -2,6 +2,7 @@
 
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
+use super::stack::Stack;
 use crate::sites::instructions::Holder;
 
 /// The registers of the first six arguments.
@@ -42,7 +43,9 @@ impl Origin {
     pub(super) fn before(self, instruction: &Instruction) -> Option<Self> {
         match self {
             Self::Register(register) if is_move(instruction) && instruction.op0_register() == register => {
-                Some(Self::Register(instruction.op1_register()))
+                // An address on the stack is in no register before, but the stack pointer, which is no holder: its number means
+                // that nothing is known.
+                Some(instruction.op1_register()).filter(|&source| source != Register::RSP).map(Self::Register)
             }
             Self::Register(register)
                 if instruction.op0_kind() == OpKind::Register && instruction.op0_register() == register =>
@@ -64,7 +67,10 @@ impl Origin {
     fn after(self, instruction: &Instruction) -> Option<Self> {
         match self {
             Self::Register(register) => (!writes(instruction, register)).then_some(self),
-            Self::StackWord(word) if instruction.mnemonic() == Mnemonic::Push => {
+            Self::StackWord(word)
+                if instruction.mnemonic() == Mnemonic::Push
+                    && instruction.stack_pointer_increment() == -(WORD_BYTES as i32) =>
+            {
                 let word = word + 1;
                 (u64::from(word) < STACK_WORDS).then_some(Self::StackWord(word))
             }
@@ -84,13 +90,13 @@ impl Origin {
 
 /// What still holds behind the call what was passed in `argument`: it came from a register that calls leave alone, or from a
 /// word of the stack, which neither the instructions of `before` from there to the call nor those that are `passed` behind it
-/// write. Words from `locals` on, whose addresses are taken, are not trusted: whoever is called may write them.
+/// write. Words of the `stack` that others may know of are not trusted: the function that is called may write them.
 pub(super) fn held_behind<'a>(
     before: &'a [Instruction],
     argument: Register,
     passed: impl Iterator<Item = &'a Instruction>,
     jumps: &[u64],
-    locals: u64,
+    stack: Option<&Stack>,
 ) -> Option<Holder> {
     let (mut origin, mut from) = (Origin::Register(argument), before.len());
     while !is_kept(origin) {
@@ -101,7 +107,9 @@ pub(super) fn held_behind<'a>(
         }
         origin = origin.before(instruction)?;
     }
-    if matches!(origin, Origin::StackWord(word) if (u64::from(word) + 1) * WORD_BYTES > locals) {
+    if let Origin::StackWord(word) = origin
+        && (u64::from(word) + 1) * WORD_BYTES > stack?.private_bytes(from)
+    {
         return None;
     }
     before[from..].iter().chain(passed).try_fold(origin, Origin::after).map(Origin::holder)
@@ -109,21 +117,17 @@ pub(super) fn held_behind<'a>(
 
 /// Whether `instruction` may write this word of the stack. Of other memory nothing is known.
 fn touches_word(instruction: &Instruction, word: u8) -> bool {
-    if instruction.op0_kind() != OpKind::Memory {
-        return false;
-    }
-    let on_stack = (instruction.memory_base(), instruction.memory_index()) == (Register::RSP, Register::None);
-    let (begin, size) = (instruction.memory_displacement64(), instruction.memory_size().size() as u64);
-    let word = u64::from(word) * WORD_BYTES;
-    !on_stack || (begin < word + WORD_BYTES && word < begin + size)
-}
-
-/// How far above the stack pointer the lowest variable lies whose address is taken.
-pub(super) fn locals(function: &[Instruction]) -> u64 {
-    let taken = |instruction: &&Instruction| {
-        instruction.mnemonic() == Mnemonic::Lea && instruction.memory_base() == Register::RSP
-    };
-    function.iter().filter(taken).map(Instruction::memory_displacement64).min().unwrap_or(u64::MAX)
+    let word = i128::from(word) * i128::from(WORD_BYTES);
+    let mut factory = InstructionInfoFactory::new();
+    factory.info(instruction).used_memory().iter().any(|used| {
+        if matches!(used.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess) {
+            return false;
+        }
+        let on_stack = (used.base(), used.index()) == (Register::RSP, Register::None)
+            && !matches!(used.segment(), Register::FS | Register::GS);
+        let (begin, size) = (i128::from(used.displacement() as i64), used.memory_size().size() as i128);
+        !on_stack || size == 0 || (begin < word + i128::from(WORD_BYTES) && word < begin + size)
+    })
 }
 
 fn is_kept(origin: Origin) -> bool {
@@ -138,6 +142,7 @@ fn stack_word(instruction: &Instruction) -> Option<u8> {
     let is_load = instruction.mnemonic() == Mnemonic::Mov
         && instruction.op1_kind() == OpKind::Memory
         && instruction.op0_register().is_gpr64()
+        && instruction.segment_prefix() == Register::None
         && (instruction.memory_base(), instruction.memory_index()) == (Register::RSP, Register::None);
     let offset = instruction.memory_displacement64();
     (is_load && offset.is_multiple_of(WORD_BYTES) && offset / WORD_BYTES < STACK_WORDS)
@@ -148,6 +153,7 @@ fn is_move(instruction: &Instruction) -> bool {
     instruction.mnemonic() == Mnemonic::Mov
         && [instruction.op0_kind(), instruction.op1_kind()] == [OpKind::Register; 2]
         && instruction.op0_register().is_gpr64()
+        && instruction.op1_register().is_gpr64()
 }
 
 pub(super) fn writes(instruction: &Instruction, register: Register) -> bool {
@@ -170,7 +176,7 @@ mod tests {
 
     fn found(before: &[u8], argument: Register, passed: &[u8], jumps: &[u64]) -> Option<Holder> {
         let before = decoded(before);
-        held_behind(&before, argument, decoded(passed).iter(), jumps, locals(&before))
+        held_behind(&before, argument, decoded(passed).iter(), jumps, Stack::of(&before).as_ref())
     }
 
     /// mov %rbx,%rsi; mov 0x8(%rsp),%rdi
@@ -209,6 +215,40 @@ mod tests {
         let [of_it, of_next] = [0x08, 0x10].map(|offset| [&[0x4c, 0x8d, 0x4c, 0x24, offset][..], &MOVES].concat());
         assert_eq!(found(&of_it, Register::RDI, &[], &[]), None);
         assert_eq!(found(&of_next, Register::RDI, &[], &[]), Some(Holder::StackWord(1)));
+    }
+
+    #[test]
+    fn words_are_compared_where_the_stack_pointer_is() {
+        // push %rax; lea 0x10(%rsp),%r9, which is 0x8(%rsp) again behind the pop; pop %rax
+        let behind_a_push = [&[0x50, 0x4c, 0x8d, 0x4c, 0x24, 0x10, 0x58][..], &MOVES].concat();
+        assert_eq!(found(&behind_a_push, Register::RDI, &[], &[]), None);
+        // The same with 0x18, which is the word above it.
+        let of_next = [&[0x50, 0x4c, 0x8d, 0x4c, 0x24, 0x18, 0x58][..], &MOVES].concat();
+        assert_eq!(found(&of_next, Register::RDI, &[], &[]), Some(Holder::StackWord(1)));
+        // lea 0x8(%rsp),%r9; push %rax: the word that MOVES load from was 0x0(%rsp) for the lea.
+        let pushed = [&[0x4c, 0x8d, 0x4c, 0x24, 0x08, 0x50][..], &MOVES].concat();
+        assert_eq!(found(&pushed, Register::RDI, &[], &[]), Some(Holder::StackWord(1)));
+    }
+
+    #[test]
+    fn no_word_is_trusted_where_addresses_cannot_be_followed() {
+        // mov %rsp,%r9; mov %rsp,%rbp; and $-16,%rsp; push %rsp; pop %rax; add %rsp,%r9
+        let ways: [&[u8]; 5] =
+            [&[0x49, 0x89, 0xe1], &[0x48, 0x89, 0xe5], &[0x48, 0x83, 0xe4, 0xf0], &[0x54, 0x58], &[0x49, 0x01, 0xe1]];
+        for way in ways {
+            assert_eq!(found(&[way, &MOVES].concat(), Register::RDI, &[], &[]), None, "{way:x?}");
+        }
+    }
+
+    #[test]
+    fn stores_that_name_no_operand_are_stores() {
+        // rep stos %rax,%es:(%rdi); cmp %rax,0x8(%rsp) only reads.
+        assert_eq!(found(&MOVES, Register::RDI, &[0xf3, 0x48, 0xab], &[]), None);
+        let compared = [0x48, 0x39, 0x44, 0x24, 0x08];
+        assert_eq!(found(&MOVES, Register::RDI, &compared, &[]), Some(Holder::StackWord(1)));
+        // mov %rax,-0x8(%rsp), below everything
+        let below = [0x48, 0x89, 0x44, 0x24, 0xf8];
+        assert_eq!(found(&MOVES, Register::RDI, &below, &[]), Some(Holder::StackWord(1)));
     }
 
     #[test]

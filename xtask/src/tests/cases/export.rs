@@ -124,10 +124,41 @@ scrape > last; end_export
             said.expect_code(0)
         },
     ),
+    // All slots are taken by one who may mount nothing but his own: what comes after that is seen to be without one.
+    case(
+        "export of more filesystems than slots",
+        Kernels::All,
+        "begin_export --fstype ext4 --fstype tmpfs --fstype xfs
+scrape > first
+setpriv --reuid 65534 --regid 65534 --clear-groups unshare --user --map-root-user --mount sh -c '
+for n in $(seq 70); do mount -t tmpfs none /mnt && echo written > /mnt/file || exit; done' || exit
+workload resident --workers 4 /mnt/ext4 /mnt/xfs > truth; scrape > last; end_export
+",
+        |said, _| {
+            said.expect_code(0)?;
+            ensure!(said.file("first")?.contains("\nprefault_filesystems_without_slot 0"), "something has no slot yet");
+            let last = said.file("last")?;
+            let value = |metric: &str| {
+                let line = last.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+                line.and_then(|value| value.parse::<f64>().ok()).with_context(|| format!("there is no {metric}"))
+            };
+            // Of 70, and of ext4 and xfs, 64 have one, or fewer where something else had been written to.
+            let without = value("prefault_filesystems_without_slot")?;
+            ensure!((8.0..12.0).contains(&without), "{without} filesystems are without a slot");
+            ensure!(value("prefault_series_over_limit")? == 0.0, "one has a slot and no series");
+            let written: u64 = truths(said)?.iter().map(|truth| truth.writes).sum();
+            let (own, other) = (
+                sum(&last, "prefault_writes_total", "ext4") + sum(&last, "prefault_writes_total", "xfs"),
+                sum(&last, "prefault_writes_total", "other"),
+            );
+            ensure!(own == 0 && other >= written + 6, "{own} writes have series, {other} are other, of {written}");
+            expect_no_loss(&last)
+        },
+    ),
     case(
         "textfile on a disk that is full for a while",
         Kernels::Reference,
-        "mkdir -p /mnt/small; mount -t tmpfs -o size=200k none /mnt/small
+        "mkdir -p /mnt/small; mount -t tmpfs -o size=200k,uid=65520 none /mnt/small
 prefault export --textfile /mnt/small/prefault.prom -i 0.2 --fstype ext4 2> log & tool=$!
 wait_for_file /mnt/small/prefault.prom || exit
 head -c 200k /dev/zero > /mnt/small/full; sleep 1; cp /mnt/small/prefault.prom before

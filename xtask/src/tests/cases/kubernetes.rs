@@ -47,14 +47,16 @@ pub const CASES: &[Case] = &[plain("container image as a DaemonSet", Kernels::Re
     Ok(())
 })];
 
-/// It has the capabilities of the DaemonSet and no others, and of the host only what it is to see.
+/// It has become another user, with the capabilities of the DaemonSet that it still needs, and of the host only what it is to see.
 fn confined(said: &Said) -> Result<()> {
     let status = said.file("status")?;
-    for set in ["CapPrm", "CapEff", "CapBnd"] {
+    for set in ["CapPrm", "CapEff"] {
         expect_parts(&status, &[&format!("{set}:\t000000c400000000\n")])?;
     }
+    // What it was given besides is to become another user: no_new_privs keeps it from having that again.
+    expect_parts(&status, &["CapBnd:\t000000c4000000c0\n", "Uid:\t65520\t65520\t65520\t65520\n"])?;
     // The filters are the tool's own.
-    expect_parts(&status, &["Uid:\t0\t0\t0\t0\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\nSeccomp_filters:\t2\n"])?;
+    expect_parts(&status, &["NoNewPrivs:\t1\n", "Seccomp:\t2\nSeccomp_filters:\t2\n"])?;
     expect_parts(&said.file("files")?, &["prefault\n"])?;
     expect_parts(&said.file("read-only")?, &["Read-only file system"])?;
     ensure!(said.file("shared")? == "pid\n", "of the host's namespaces it has {}", said.file("shared")?);

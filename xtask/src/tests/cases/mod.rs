@@ -14,10 +14,12 @@ mod full;
 mod independence;
 mod kubernetes;
 mod limit;
+mod names;
 mod outputs;
 mod packages;
 mod places;
 mod privilege;
+mod rlimits;
 mod scale;
 mod selftest;
 mod silence;
@@ -106,10 +108,12 @@ fn all() -> impl Iterator<Item = &'static Case> {
         independence::CASES,
         kubernetes::CASES,
         limit::CASES,
+        names::CASES,
         outputs::CASES,
         packages::CASES,
         places::CASES,
         privilege::CASES,
+        rlimits::CASES,
         scale::CASES,
         selftest::CASES,
         silence::CASES,

@@ -37,7 +37,10 @@ until [ \"$(grep --count \"^tmpfs \" tables)\" -ge $rows ]; do sleep 0.05; done;
     ),
     case("duration", "prefault -d 2 -i 0.5\n", |said, _| {
         said.expect_code(0)?;
-        expect_parts(&said.stdout, &["no buffered writes\n", "measured for 2.", "loss: none"])
+        expect_parts(
+            &said.stdout,
+            &["no buffered writes\n", "(mmap), direct I/O, DAX", "measured for 2.", "loss: none"],
+        )
     }),
     case("report", "prefault -- sh -c 'workload absent /mnt/ext4 /mnt/tmpfs > /dev/null'\n", |said, _| {
         said.expect_code(0)?;

@@ -76,6 +76,22 @@ begin_export() {
     exit 1
 }
 
+# Tries what an attacker would, as the user $1, with the switches that follow. Not in the current directory: 9p makes inodes anew at
+# each look, which landlock's rules do not survive.
+attack_as() {
+    local user=$1 folder code
+    shift
+    for folder in readable writable other; do
+        mkdir -p /tmp/c/$folder
+        echo x > /tmp/c/$folder/file
+    done
+    chmod -R a+rwX /tmp/c
+    confined "$@" /tmp/c "$user:$user"
+    code=$?
+    rm -r /tmp/c
+    return $code
+}
+
 # Prints the metrics.
 scrape() {
     busybox wget -q -O - http://127.0.0.1:29186/metrics

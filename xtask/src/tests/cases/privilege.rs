@@ -4,47 +4,69 @@
 use anyhow::{Result, ensure};
 
 use super::{Case, Check, Kernels, expect_parts, expect_refusal, plain, truths};
-use crate::tests::{confinement::given_up, guest::Said};
+use crate::tests::{
+    confinement::{LANDLOCK, given_up},
+    guest::Said,
+};
 
 const fn case(name: &'static str, script: &'static str, check: Check) -> Case {
     plain(name, Kernels::Spread, 150, script, check)
 }
 
-// Not in the current directory: 9p makes inodes anew at each look, which landlock's rules do not survive.
 pub const CASES: &[Case] = &[
     case(
         "privileges that root gives up",
-        "for folder in readable writable other; do mkdir -p /tmp/c/$folder; echo x > /tmp/c/$folder/file; done
-sysctl -qw kernel.perf_event_paranoid=3; confined /tmp/c; code=$?
-rm -r /tmp/c; exit $code\n",
+        "sysctl -qw kernel.perf_event_paranoid=3; attack_as 0\n",
         |said, context| {
             said.expect_code(0)?;
-            expect_parts(&said.stdout, &["user          0, group 0, no further groups\n", "CAP_SYS_ADMIN: "])?;
+            let root = ["user          0, group 0, no further groups\n", "CAP_SYS_ADMIN: ", "and so become root"];
+            expect_parts(&said.stdout, &root)?;
             given_up(&said.stdout, Some(context.kernel.version))
         },
     ),
     case(
         "privileges that another user keeps",
-        "for folder in readable writable other; do mkdir -p /tmp/c/$folder; echo x > /tmp/c/$folder/file; done
-chmod -R a+rwX /tmp/c; sysctl -qw kernel.perf_event_paranoid=2; confined /tmp/c 1000:1000; code=$?
-sysctl -qw kernel.perf_event_paranoid=3; rm -r /tmp/c; exit $code\n",
+        "sysctl -qw kernel.perf_event_paranoid=2; attack_as 1000; code=$?
+sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
         |said, context| {
-            said.expect_code(0)?;
-            expect_parts(&said.stdout, &["user          1000, group 1000, no further groups\n"])?;
-            ensure!(!said.stdout.contains("CAP_SYS_ADMIN"), "keeps CAP_SYS_ADMIN:\n{}", said.stdout);
+            another_user(said)?;
             given_up(&said.stdout, Some(context.kernel.version))
         },
     ),
     case(
+        "privileges that root gives up without landlock",
+        "sysctl -qw kernel.perf_event_paranoid=2; attack_as 0 --without-landlock; code=$?
+sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
+        |said, _| {
+            said.expect_code(0)?;
+            expect_parts(&said.stdout, &["user          0, ", "each file of root's", "landlock      not in this kernel"])?;
+            given_up(&said.stdout, None)
+        },
+    ),
+    case(
+        "privileges that another user keeps without landlock",
+        "sysctl -qw kernel.perf_event_paranoid=2; attack_as 1000 --without-landlock; code=$?
+sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
+        |said, _| {
+            another_user(said)?;
+            expect_parts(&said.stdout, &["landlock      not in this kernel", "every file that user 1000 may read\n"])?;
+            given_up(&said.stdout, None)
+        },
+    ),
+    case(
         "exporter that gave up its privileges goes on",
-        "sysctl -qw kernel.perf_event_paranoid=3; mkdir -p /tmp/textfile; exports_a_module\n",
-        |said, _| goes_on(said, "0", &["bpf", "perfmon", "syslog", "sys_admin"]),
+        "sysctl -qw kernel.perf_event_paranoid=3; mkdir -p /tmp/textfile; exports_a_module --user root\n",
+        |said, context| {
+            // Without landlock it says that it can write root's files.
+            let n_lines = if LANDLOCK.contains(context.kernel.version) { 1 } else { 2 };
+            goes_on(said, "0", &["bpf", "perfmon", "syslog", "sys_admin"], n_lines)
+        },
     ),
     case(
         "exporter that became another user goes on",
         "sysctl -qw kernel.perf_event_paranoid=2; mkdir -p /tmp/textfile; chown 1000 /tmp/textfile
 exports_a_module --user 1000:1000; code=$?; sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
-        |said, _| goes_on(said, "1000", &["bpf", "perfmon", "syslog"]),
+        |said, _| goes_on(said, "1000", &["bpf", "perfmon", "syslog"], 1),
     ),
     plain(
         "certificate that is renewed after privileges were given up",
@@ -152,10 +174,95 @@ sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
             )
         },
     ),
+    case(
+        "exporter of the superuser becomes a user of its own",
+        "sysctl -qw kernel.perf_event_paranoid=2; rm -f /run/prefault.sock
+begin_export --listen 127.0.0.1:29186 --listen unix:/run/prefault.sock; cp export.log first; first=$tool
+cat /proc/$first/status > status; stat --format='%F %a' /run/prefault.sock > socket
+begin_export --listen 127.0.0.1:29187; cp export.log second; end_export || exit
+echo prefault:x:998:997::/:/usr/sbin/nologin >> /etc/passwd
+begin_export --listen 127.0.0.1:29187; cp export.log named; end_export || exit; sed -i '/^prefault:/d' /etc/passwd
+workload resident /mnt/ext4 > truth; scrape > metrics; tool=$first; end_export || exit
+stat --format=%F /run/prefault.sock >> socket; begin_export --listen unix:/run/prefault.sock; end_export; code=$?
+rm /run/prefault.sock; sysctl -qw kernel.perf_event_paranoid=3; exit $code\n",
+        |said, _| {
+            said.expect_code(0)?;
+            for (file, user) in [("first", 65520), ("second", 65521), ("named", 998)] {
+                let log = said.file(file)?;
+                ensure!(log.contains(&format!(" as user {user}; ")) && log.lines().count() == 1, "{file}: {log}");
+            }
+            let ids = ["Uid", "Gid"].map(|id| format!("{id}:\t65520\t65520\t65520\t65520\n"));
+            expect_parts(&said.file("status")?, &[&ids[0], &ids[1], "Groups:\t \n", "CapPrm:\t000000c400000000\n"])?;
+            // It is left, and replaced by the next exporter: nothing in its folder can be removed.
+            ensure!(said.file("socket")? == "socket 666\nsocket\n", "the socket: {}", said.file("socket")?);
+            let writes: u64 = truths(said)?.iter().map(|truth| truth.writes).sum();
+            let counted = super::export::sum(&said.file("metrics")?, "prefault_writes_total", "ext4");
+            ensure!(writes > 0 && counted == writes, "{counted} writes were counted, expected {writes}");
+            Ok(())
+        },
+    ),
+    case(
+        "exporter that could not go on as another user does not start",
+        "refused() {
+    prefault export --listen 127.0.0.1:29186 \"$@\" 2> said; echo \"$? $(wc -l < said) $(cat said)\" >> refusals
+}
+mkdir -p /tmp/own/below /tmp/textfile; (umask 077; echo 'basic_auth_users: {}' > /tmp/own/web.yml)
+refused --web-config /tmp/own/web.yml; refused --textfile /tmp/textfile/prefault.prom
+refused --textfile /tmp/own/prefault.prom; tests=$PWD; cd / || exit; refused() {
+    prefault export --textfile prefault.prom 2> $tests/said; echo \"$? $(wc -l < $tests/said) $(cat $tests/said)\" >> $tests/refusals
+}; refused; rm -r /tmp/own /tmp/textfile; cat $tests/refusals\n",
+        |said, _| {
+            said.expect_code(0)?;
+            let lines: Vec<&str> = said.stdout.lines().collect();
+            let expected: [&[&str]; 4] = [
+                &["/tmp/own/web.yml", "as user 65520", "chgrp", "--user root"],
+                &["/tmp/textfile", "as user 65520", "chown", "--user root"],
+                &["/tmp/own/prefault.prom", "further folders", "--keep-privileges"],
+                &["--textfile prefault.prom", "further folders"],
+            ];
+            ensure!(lines.len() == expected.len(), "expected a line for each, got\n{}", said.stdout);
+            for (line, parts) in lines.into_iter().zip(expected) {
+                ensure!(line.starts_with("2 1 prefault: "), "expected exit code 2 and one line, got {line}");
+                expect_parts(line, parts)?;
+            }
+            Ok(())
+        },
+    ),
+    plain(
+        "web config beside folders of others",
+        Kernels::Reference,
+        150,
+        // What it is about to read is another file where one replaced it.
+        "mkdir -p /tmp/shared/others; echo secret > /tmp/shared/others/file; echo 'basic_auth_users: {}' > /tmp/shared/web.yml
+begin_export -v --listen 127.0.0.1:29186 --web-config /tmp/shared/web.yml; sleep 3
+echo 'http_server_config: {headers: {X-Frame-Options: deny}}' > /tmp/shared/web.yml
+for _ in {1..100}; do busybox wget -S -O /dev/null http://127.0.0.1:29186/ 2> head; grep -q deny head && break; sleep 0.2; done
+cp /tmp/shared/web.yml /tmp/shared/new.yml; mv /tmp/shared/new.yml /tmp/shared/web.yml; sleep 5
+busybox wget -S -O /dev/null http://127.0.0.1:29186/ 2> after; end_export; code=$?; rm -r /tmp/shared; exit $code\n",
+        |said, _| {
+            said.expect_code(0)?;
+            let log = said.file("export.log")?;
+            expect_parts(&log, &["prefault: /tmp/shared/web.yml is read again only until another file takes its place"])?;
+            ensure!(!log.contains("reads /proc /sys /tmp/shared;"), "the whole folder can be read\n{log}");
+            expect_parts(&said.file("head")?, &["deny"])?;
+            // What was in force stays, and what is wrong is said.
+            expect_parts(&log, &["failed to read the web config /tmp/shared/web.yml: Permission denied"])?;
+            expect_parts(&said.file("after")?, &["deny"])
+        },
+    ),
     case("exporter as a user that does not exist", "prefault export --user nobody-at-all\n", |said, _| {
         expect_refusal(said, &["/etc/passwd", "nobody-at-all", "UID:GID"])
     }),
 ];
+
+fn another_user(said: &Said) -> Result<()> {
+    said.expect_code(0)?;
+    expect_parts(&said.stdout, &["user          1000, group 1000, no further groups\n"])?;
+    for part in ["CAP_SYS_ADMIN", "and so become root", "root's"] {
+        ensure!(!said.stdout.contains(part), "not expected: {part}\n{}", said.stdout);
+    }
+    Ok(())
+}
 
 /// Numbers of capabilities.
 fn mask(names: &[&str]) -> u64 {
@@ -170,7 +277,7 @@ fn mask(names: &[&str]) -> u64 {
 }
 
 /// The state that the kernel shows, and that a module which came later was measured and exported both ways.
-fn goes_on(said: &Said, user: &str, capabilities: &[&str]) -> Result<()> {
+fn goes_on(said: &Said, user: &str, capabilities: &[&str], n_lines: usize) -> Result<()> {
     said.expect_code(0)?;
     let status = said.file("status")?;
     let set = format!("{:016x}", mask(capabilities));
@@ -196,6 +303,6 @@ fn goes_on(said: &Said, user: &str, capabilities: &[&str]) -> Result<()> {
         ensure!(writes > 0 && counted == Some(writes as f64), "{file}: {counted:?} writes, expected {writes}");
     }
     let complaints = said.file("export.log")?.lines().filter(|line| line.starts_with("prefault: ")).count();
-    ensure!(complaints == 1, "expected one line of greeting, got\n{}", said.file("export.log")?);
+    ensure!(complaints == n_lines, "expected {n_lines} lines, got\n{}", said.file("export.log")?);
     Ok(())
 }

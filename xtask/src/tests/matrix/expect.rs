@@ -2,7 +2,7 @@
 //! without the tool. Two-sided: a counter that is to be zero is as much an expectation as one that is not.
 
 use super::{
-    families::{ALL, BTRFS, Family, GENERIC, IOMAP, Mode},
+    families::{ALL, BCACHEFS, BTRFS, Family, GENERIC, IOMAP, Mode, TRY_ONCE},
     kernels::{Span, Version},
     workloads::Kind,
 };
@@ -50,7 +50,7 @@ struct Row {
     per_write: PerWrite,
 }
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 22] = [
     // One prefault, one copy. Segments do not matter: the copy goes on from one to the next.
     Row {
         kinds: &[Kind::Resident, Kind::Absent, Kind::Vector],
@@ -78,9 +78,26 @@ const ROWS: [Row; 20] = [
     Row {
         kinds: &[Kind::Bad],
         mode: Mode::Eager,
-        families: ALL,
+        families: TRY_ONCE,
         kernels: Span::ANY,
         per_write: PerWrite { errors: 1, prefaults: 1, failed: 1, failed_wholly: 1, ..NOTHING },
+    },
+    // After a prefault that left something out bcachefs tries a page alone (fs/bcachefs/fs-io-buffered.c, 6.12).
+    Row {
+        kinds: &[Kind::Bad],
+        mode: Mode::Eager,
+        families: BCACHEFS,
+        kernels: Span::ANY,
+        per_write: PerWrite { errors: 1, prefaults: 2, failed: 2, failed_wholly: 2, ..NOTHING },
+    },
+    // The prefault of both pages gets one; the first page alone is prefaulted and copied; the prefault of the second gets
+    // nothing, twice.
+    Row {
+        kinds: &[Kind::Half],
+        mode: Mode::Eager,
+        families: BCACHEFS,
+        kernels: Span::ANY,
+        per_write: PerWrite { prefaults: 4, failed: 3, failed_wholly: 2, copies: 1, copied_pages: 1, ..NOTHING },
     },
     Row {
         kinds: &[Kind::Bad],

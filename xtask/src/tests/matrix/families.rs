@@ -19,6 +19,8 @@ pub enum Family {
     Btrfs,
     /// `btrfs_buffered_write` where folios have one page.
     BtrfsPages,
+    /// `bch2_write_iter`, into which the compiler puts bch2_buffered_write.
+    Bcachefs,
 }
 
 /// Those of `generic_perform_write`.
@@ -27,6 +29,18 @@ pub const GENERIC: &[Family] = &[Family::Pages, Family::Folios, Family::Shmem];
 pub const IOMAP: &[Family] = &[Family::Iomap, Family::IomapPages];
 /// Those of `btrfs_buffered_write`.
 pub const BTRFS: &[Family] = &[Family::Btrfs, Family::BtrfsPages];
+/// That of `bch2_write_iter`.
+pub const BCACHEFS: &[Family] = &[Family::Bcachefs];
+/// Those that give up after one prefault that got nothing: all but bcachefs.
+pub const TRY_ONCE: &[Family] = &[
+    Family::Pages,
+    Family::Folios,
+    Family::Shmem,
+    Family::Iomap,
+    Family::IomapPages,
+    Family::Btrfs,
+    Family::BtrfsPages,
+];
 /// All of them.
 pub const ALL: &[Family] = &[
     Family::Pages,
@@ -36,6 +50,7 @@ pub const ALL: &[Family] = &[
     Family::IomapPages,
     Family::Btrfs,
     Family::BtrfsPages,
+    Family::Bcachefs,
 ];
 
 /// When a path prefaults.
@@ -69,6 +84,7 @@ impl Family {
             Self::Pages | Self::Folios | Self::Shmem => "generic_perform_write",
             Self::Iomap | Self::IomapPages => "iomap_file_buffered_write",
             Self::Btrfs | Self::BtrfsPages => "btrfs_buffered_write",
+            Self::Bcachefs => "bch2_write_iter",
         }
     }
 
@@ -79,6 +95,7 @@ impl Family {
             Self::Pages | Self::Folios | Self::Shmem => Self::Pages,
             Self::Iomap | Self::IomapPages => Self::IomapPages,
             Self::Btrfs | Self::BtrfsPages => Self::BtrfsPages,
+            Self::Bcachefs => Self::Bcachefs,
         }
     }
 

@@ -70,6 +70,8 @@ pub struct Filesystem {
     pub mount: &'static str,
     /// Which device the tool reports.
     pub device: Device,
+    /// The program it is made with, if the guests may have to do without; then it is not tested.
+    pub optional_program: Option<&'static str>,
     /// How its write path behaves; where nothing is said, only what the workload knows is compared.
     pub families: &'static [(Span, Family)],
     /// Workloads that it cannot take.
@@ -81,6 +83,8 @@ pub fn all() -> impl Iterator<Item = &'static Filesystem> {
     core::FILESYSTEMS.iter().chain(&further::FILESYSTEMS)
 }
 
+/// What a script says that ends because the program is not there.
+pub const NO_PROGRAM: &str = "the guests do not have the program that makes it";
 /// KiB of each ram disk; it takes memory only for what is written to it.
 const DISK_KIB: u32 = 400_000;
 
@@ -118,6 +122,9 @@ impl Filesystem {
     #[must_use]
     pub fn script(&self, version: Version) -> String {
         let mut script = format!("DIRECTORY={}\nmkdir -p $DIRECTORY\n", self.directory());
+        if let Some(program) = self.optional_program {
+            script.push_str(&format!("command -v {program} || {{ echo {NO_PROGRAM}; exit 1; }}\n"));
+        }
         if let Some(device) = self.disk() {
             let n_devices = of_disks(self.group).count();
             script.push_str(&format!("DEVICE=/dev/{device}\nmodprobe brd rd_nr={n_devices} rd_size={DISK_KIB}\n"));

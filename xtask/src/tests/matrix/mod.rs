@@ -23,6 +23,7 @@ use super::{
     cases::{Boot, Context as CaseContext},
     document::{self, Document},
     guest::{Judge, Said, Step},
+    report::NotRun,
 };
 use crate::truth::Truth;
 
@@ -149,6 +150,9 @@ fn truth(said: &Said, filesystem: &Filesystem, kind: &str) -> Result<Truth> {
         }
     }
     let log = said.file(&format!("../../{}.log", filesystem.name)).unwrap_or_default();
+    if log.lines().any(|line| line == filesystems::NO_PROGRAM) {
+        return Err(NotRun(filesystems::NO_PROGRAM.to_owned()).into());
+    }
     bail!("nothing was written to {}: {}\n{}", filesystem.directory(), log.trim_end(), said.stderr.trim_end())
 }
 

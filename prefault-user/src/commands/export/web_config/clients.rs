@@ -34,11 +34,13 @@ pub enum ClientAuth {
 }
 
 impl ClientAuth {
-    fn is_mandatory(self) -> bool {
+    /// Whether a client without a certificate is refused.
+    pub fn is_mandatory(self) -> bool {
         matches!(self, Self::RequireAnyClientCert | Self::RequireAndVerifyClientCert)
     }
 
-    fn is_verified(self) -> bool {
+    /// Whether an authority has to have signed a certificate.
+    pub fn is_verified(self) -> bool {
         matches!(self, Self::VerifyClientCertIfGiven | Self::RequireAndVerifyClientCert)
     }
 }
@@ -144,10 +146,7 @@ enum San {
 impl San {
     fn new(name: &str) -> Result<Self> {
         // The library that reads certificates passes over these.
-        ensure!(
-            name.contains("://") || !name.contains('@'),
-            "client_allowed_sans: {name}: mail addresses are not supported"
-        );
+        ensure!(name.contains("://") || !name.contains('@'), "client_allowed_sans: mail addresses are not supported");
         Ok(name.parse().map_or_else(|_| Self::Text(name.to_owned()), Self::Ip))
     }
 

@@ -39,12 +39,12 @@ impl Http {
 fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue)> {
     let names = HEADERS.map(|(name, _)| name).join(", ");
     let known = HEADERS.iter().find(|(known, _)| *known == name);
-    let (_, values) = known.with_context(|| format!("the header {name} cannot be set, only {names}"))?;
+    let (name, values) = known.with_context(|| format!("headers: one cannot be set, only {names}"))?;
     ensure!(
         values.is_empty() || values.contains(&value),
-        "the header {name} cannot be {value:?}, only {}",
+        "headers: {name} cannot be set to that, only to {}",
         values.join(" or ")
     );
-    let value = value.parse().with_context(|| format!("the header {name} cannot be {value:?}"))?;
+    let value = value.parse().with_context(|| format!("headers: {name} cannot be set to that"))?;
     Ok((HeaderName::from_bytes(name.as_bytes())?, value))
 }

@@ -31,7 +31,11 @@ use tokio_rustls::{
     },
 };
 
-use super::clients::{self, ClientAuth};
+use super::{
+    clients::{self, ClientAuth},
+    files::Files,
+    protection::TlsProtection,
+};
 
 /// Cipher suites of TLS 1.2, under the names of Go.
 static CIPHER_SUITES: [(&str, &SupportedCipherSuite); 6] = [
@@ -89,30 +93,27 @@ impl Curve {
     }
 }
 
-/// Something in PEM: text, or a file.
-enum Pem<'a> {
-    Text(&'a str, &'static str),
-    File(PathBuf),
+/// Something in PEM, and where it comes from. Of that only the setting is said: somebody may have put a key there instead of a path.
+struct Pem {
+    content: Vec<u8>,
+    setting: String,
 }
 
 impl Tls {
-    /// The files that it names.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        [&self.cert_file, &self.key_file, &self.client_ca_file].into_iter().flatten().map(PathBuf::as_path)
-    }
-
-    /// What takes connections; files are relative to `folder`.
+    /// What takes connections, and what that protects from; files are relative to `folder`.
     ///
     /// # Errors
     /// If something cannot be read, or settings do not go together.
-    pub fn acceptor(self, folder: &Path) -> Result<TlsAcceptor> {
-        let certificate = pem_of(&self.cert, &self.cert_file, folder, "cert")?;
+    pub fn acceptor(self, folder: &Path, files: &mut Files) -> Result<(TlsAcceptor, TlsProtection)> {
+        let mut pem = |text: &Option<String>, file: &Option<PathBuf>, name| pem_of(text, file, folder, name, files);
+        let certificate = pem(&self.cert, &self.cert_file, "cert")?;
         let certificate = certificate.context("one of cert_file and cert is missing")?;
-        let key = pem_of(&self.key, &self.key_file, folder, "key")?;
+        let key = pem(&self.key, &self.key_file, "key")?;
         let key = key.context("one of key_file and key is missing")?;
-        let roots = pem_of(&self.client_ca, &self.client_ca_file, folder, "client_ca")?;
+        let roots = pem(&self.client_ca, &self.client_ca_file, "client_ca")?;
         let (certificates, private_key) = (certificate.certificates()?, key.private_key()?);
         let provider = Arc::new(self.provider()?);
+        let protection = self.protection(&provider);
         let roots = roots.map(|pem| pem.roots()).transpose()?;
         let verifier = clients::verifier(self.client_auth_type, roots, self.client_allowed_sans, &provider)?;
         let builder = ServerConfig::builder_with_provider(provider)
@@ -124,10 +125,22 @@ impl Tls {
         };
         let mut config = builder
             .with_single_cert(certificates, private_key)
-            .with_context(|| format!("failed to use {} with {}", certificate.name(), key.name()))?;
+            .with_context(|| format!("failed to use {} with {}", certificate.setting, key.setting))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.ignore_client_order = self.prefer_server_cipher_suites.unwrap_or(true);
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        Ok((TlsAcceptor::from(Arc::new(config)), protection))
+    }
+
+    fn protection(&self, provider: &CryptoProvider) -> TlsProtection {
+        TlsProtection {
+            asks_clients: self.client_auth_type != ClientAuth::NoClientCert,
+            demands_clients: self.client_auth_type.is_mandatory(),
+            verifies_clients: self.client_auth_type.is_verified(),
+            has_sans: self.client_allowed_sans.is_some(),
+            is_13_only: self.min_version == Some(Version::Tls13),
+            cipher_suites: provider.cipher_suites.iter().map(|suite| suite.suite().into()).collect(),
+            curves: provider.kx_groups.iter().map(|group| group.name().into()).collect(),
+        }
     }
 
     /// What encrypts; everything there is, unless there are preferences.
@@ -136,8 +149,8 @@ impl Tls {
         if !self.cipher_suites.is_empty() {
             // As in Go, those of TLS 1.3 cannot be chosen.
             provider.cipher_suites.retain(|suite| suite.tls13().is_some());
-            for name in &self.cipher_suites {
-                provider.cipher_suites.push(cipher_suite(name)?);
+            for (number, name) in self.cipher_suites.iter().enumerate() {
+                provider.cipher_suites.push(cipher_suite(number + 1, name)?);
             }
         }
         if !self.curve_preferences.is_empty() {
@@ -147,12 +160,12 @@ impl Tls {
     }
 }
 
-fn cipher_suite(name: &str) -> Result<SupportedCipherSuite> {
+fn cipher_suite(number: usize, name: &str) -> Result<SupportedCipherSuite> {
     let found = CIPHER_SUITES.iter().find(|(known, _)| *known == name);
     let names = || CIPHER_SUITES.map(|(name, _)| name).join(", ");
     found.map(|(_, suite)| **suite).with_context(|| {
         format!(
-            "cipher_suites: {name} is not supported; of TLS 1.2 there are {}, those of TLS 1.3 are always there",
+            "cipher_suites: number {number} is not supported; of TLS 1.2 there are {}, those of TLS 1.3 are always there",
             names()
         )
     })
@@ -170,55 +183,53 @@ fn versions(min: Option<Version>, max: Option<Version>) -> Result<&'static [&'st
     }
 }
 
-/// Where something is, of which there may be text or a file.
-fn pem_of<'a>(
-    text: &'a Option<String>,
+/// What a setting says, of which there may be text or a file.
+fn pem_of(
+    text: &Option<String>,
     file: &Option<PathBuf>,
     folder: &Path,
-    name: &'static str,
-) -> Result<Option<Pem<'a>>> {
+    name: &str,
+    files: &mut Files,
+) -> Result<Option<Pem>> {
     match (text, file) {
         (Some(_), Some(_)) => bail!("there are both {name} and {name}_file"),
-        (Some(text), None) => Ok(Some(Pem::Text(text, name))),
-        (None, file) => Ok(file.as_ref().map(|file| Pem::File(folder.join(file)))),
+        (Some(text), None) => Ok(Some(Pem { content: text.clone().into_bytes(), setting: name.to_owned() })),
+        (None, Some(file)) => {
+            let content = files.read(&folder.join(file)).with_context(|| format!("failed to read {name}_file"))?;
+            Ok(Some(Pem { content, setting: format!("{name}_file") }))
+        }
+        (None, None) => Ok(None),
     }
 }
 
-impl Pem<'_> {
-    fn name(&self) -> String {
-        match self {
-            Self::Text(_, name) => (*name).to_owned(),
-            Self::File(path) => path.display().to_string(),
-        }
-    }
-
-    /// The error's source would say the same again.
+impl Pem {
+    /// Some of these errors would show what they are about.
     fn error(&self, what: &str, error: &pem::Error) -> anyhow::Error {
-        anyhow!("failed to read {what} from {}: {error}", self.name())
+        let why = match error {
+            pem::Error::NoItemsFound => "there is none in it",
+            pem::Error::MissingSectionEnd { .. } => "its end is missing",
+            pem::Error::IllegalSectionStart { .. } => "a line of it begins a section and does not end right",
+            pem::Error::Base64Decode(_) => "it is not base64",
+            _ => "it is not PEM",
+        };
+        anyhow!("failed to read {what} from {}: {why}", self.setting)
     }
 
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>> {
-        let certificates: Result<Vec<CertificateDer<'static>>, pem::Error> = match self {
-            Self::Text(text, _) => CertificateDer::pem_slice_iter(text.as_bytes()).collect(),
-            Self::File(path) => CertificateDer::pem_file_iter(path).and_then(Iterator::collect),
-        };
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.content).collect();
         let certificates = certificates.map_err(|error| self.error("certificates", &error))?;
-        ensure!(!certificates.is_empty(), "failed to read {}: there is no certificate in it", self.name());
+        ensure!(!certificates.is_empty(), "failed to read {}: there is no certificate in it", self.setting);
         Ok(certificates)
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>> {
-        let key = match self {
-            Self::Text(text, _) => PrivateKeyDer::from_pem_slice(text.as_bytes()),
-            Self::File(path) => PrivateKeyDer::from_pem_file(path),
-        };
-        key.map_err(|error| self.error("a private key", &error))
+        PrivateKeyDer::from_pem_slice(&self.content).map_err(|error| self.error("a private key", &error))
     }
 
     fn roots(&self) -> Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         for certificate in self.certificates()? {
-            roots.add(certificate).with_context(|| format!("failed to use an authority of {}", self.name()))?;
+            roots.add(certificate).with_context(|| format!("failed to use an authority of {}", self.setting))?;
         }
         Ok(roots)
     }

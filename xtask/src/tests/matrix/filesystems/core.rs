@@ -14,6 +14,7 @@ pub(super) const FILESYSTEMS: [Filesystem; 4] = [
         // Since 6.16 regular files have large folios ("ext4: enable large folio for regular file").
         device: Device::Disk,
         lacks: &[],
+        optional_program: None,
         families: &[(Span::before((6, 16)), Family::Pages), (Span::since((6, 16)), Family::Folios)],
     },
     Filesystem {
@@ -32,6 +33,7 @@ pub(super) const FILESYSTEMS: [Filesystem; 4] = [
         mount: "mount -t xfs $DEVICE $DIRECTORY",
         device: Device::Disk,
         lacks: &[],
+        optional_program: None,
         families: &[(Span::ANY, Family::Iomap)],
     },
     Filesystem {
@@ -43,6 +45,7 @@ pub(super) const FILESYSTEMS: [Filesystem; 4] = [
         mount: "mount -t btrfs $DEVICE $DIRECTORY",
         device: Device::Disk,
         lacks: &[],
+        optional_program: None,
         families: &[(Span::ANY, Family::Btrfs)],
     },
     Filesystem {
@@ -54,6 +57,7 @@ pub(super) const FILESYSTEMS: [Filesystem; 4] = [
         mount: "mount -t tmpfs none $DIRECTORY",
         device: Device::OfMount,
         lacks: &[],
+        optional_program: None,
         families: &[(Span::before((6, 11)), Family::Pages), (Span::since((6, 11)), Family::Shmem)],
     },
 ];

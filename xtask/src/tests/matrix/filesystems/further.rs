@@ -16,11 +16,23 @@ const fn on_disk(name: &'static str, mkfs: &'static [(Span, &'static str)], moun
         device: Device::Disk,
         families: &[],
         lacks: &[],
+        optional_program: None,
+    }
+}
+
+/// 6.7 brought it and 6.18 dropped it; Debian's 6.17 is without. The helper of mount would have udev find the device.
+const fn bcachefs(name: &'static str, mkfs: &'static [(Span, &'static str)]) -> Filesystem {
+    Filesystem {
+        fstype: "bcachefs",
+        kernels: Span::between((6, 7), (6, 17)),
+        optional_program: Some("mkfs.bcachefs"),
+        families: &[(Span::ANY, Family::Bcachefs)],
+        ..on_disk(name, mkfs, "mount -i -t bcachefs $DEVICE $DIRECTORY")
     }
 }
 
 /// All of them.
-pub(super) const FILESYSTEMS: [Filesystem; 28] = [
+pub(super) const FILESYSTEMS: [Filesystem; 30] = [
     Filesystem {
         // Seen on 6.18 and not on 6.12.
         families: &[(Span::before((6, 15)), Family::Pages), (Span::since((6, 15)), Family::Folios)],
@@ -83,6 +95,8 @@ mkfs.ext4 -q /srv/loop/image; modprobe loop; losetup /dev/loop0 /srv/loop/image;
             "mount -t btrfs -o nodatacow $DEVICE $DIRECTORY",
         )
     },
+    bcachefs("bcachefs", &[(Span::ANY, "mkfs.bcachefs -q $DEVICE")]),
+    bcachefs("bcachefs-zstd", &[(Span::ANY, "mkfs.bcachefs -q --compression=zstd $DEVICE")]),
     on_disk("f2fs", &[(Span::ANY, "mkfs.f2fs -q $DEVICE")], "mount -t f2fs $DEVICE $DIRECTORY"),
     Filesystem {
         families: PAGES,
