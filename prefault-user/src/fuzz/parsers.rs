@@ -84,7 +84,7 @@ fn btf_is_read_or_refused() {
 #[test]
 fn symbols_are_read_or_refused() {
     bolero::check!().for_each(|input: &[u8]| {
-        let Ok(symbols) = Symbols::parse(&text(&changed(KALLSYMS, input))) else { return };
+        let Ok(symbols) = Symbols::parse(text(&changed(KALLSYMS, input))) else { return };
         let ranges = [symbols.text(), symbols.text_of(None), symbols.text_of(Some("ntfs3"))].concat();
         assert!(ranges.iter().all(|range| symbols.iter().any(|symbol| symbol.address == range.start)));
         let addresses: Vec<u64> = symbols.iter().map(|symbol| symbol.address).collect();
