@@ -101,11 +101,8 @@ pub fn plan(text: &mut String, kernel: &str, plan: &Plan, points: &Points) {
             &format!("  {operation:<9} {:<width$}  {}{made}{}", site(planned), how(&planned.mechanism), notes(planned)),
         );
     }
-    for (start, bytes) in &plan.unread {
-        line(
-            text,
-            &format!("problem: {bytes} bytes of text at {start:#x} could not be read and may hold further calls"),
-        );
+    for remark in plan.remarks() {
+        line(text, &format!("problem: {remark}"));
     }
     line(text, "");
 }

@@ -21,7 +21,7 @@ use super::{
     modules::{Changes, ModuleWatch},
     output::say,
     prepare,
-    sight::SightWatch,
+    sight::{Remarks, SightWatch},
     windows::Windows,
 };
 use crate::{
@@ -79,6 +79,7 @@ pub struct Live {
     /// Keeps to a limit, if there is one.
     windows: Option<Windows>,
     sight: SightWatch,
+    remarks: Remarks,
 }
 
 impl Live {
@@ -125,13 +126,10 @@ impl Live {
             module_ticker: ticker(MODULE_INTERVAL),
             plan_has_changed: false,
             sight,
+            remarks: Remarks::default(),
             session,
         };
-        for caller in live.plan().not_understood() {
-            say(&format!(
-                "{caller} calls the prefault or the copy and is not understood: its calls are counted as lost"
-            ));
-        }
+        live.remarks.tell(live.session.plan());
         // What came before modules were announced.
         let changes = live.modules.look();
         live.follow_modules(changes)?;
@@ -290,9 +288,10 @@ impl Live {
         self.path_names = self.session.plan().path_names();
         let names = modules.join(", ");
         match too_few {
-            Some(too_few) => eprintln!("prefault: {names} is not measured: {too_few}"),
+            Some(too_few) => say(&format!("{names} is not measured: {too_few}")),
             None => log::info!("probed {names} in {} ms", begun.elapsed().as_millis()),
         }
+        self.remarks.tell(self.session.plan());
         Ok(())
     }
 

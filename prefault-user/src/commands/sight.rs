@@ -1,4 +1,5 @@
-//! Points that a switch of the host silences, while a session runs: people are told, and what can be measured without ftrace is.
+//! What is not seen while a session runs. Points that a switch of the host silences: people are told, and what can be measured
+//! without ftrace is. What the plan does not measure: people are told.
 
 use std::{os::fd::OwnedFd, time::Duration};
 
@@ -8,7 +9,7 @@ use tokio::{io::unix::AsyncFd, time::Interval as Ticker};
 use super::{live::ticker, output::say};
 use crate::{
     data::{Silence, Silenced, silence::SILENCES},
-    probe::{session::Session, sight::Sight},
+    probe::{plan::Plan, session::Session, sight::Sight},
 };
 
 /// How often the switches are looked at; a change is told at once, where inotify can be had.
@@ -67,6 +68,22 @@ impl SightWatch {
             say("write paths are probed by kprobes from now on");
         }
         Ok(has_left)
+    }
+}
+
+/// What people were told of a plan.
+#[derive(Debug, Default)]
+pub struct Remarks(Vec<String>);
+
+impl Remarks {
+    /// Tells people what `plan` does not measure, or counts as lost, each once.
+    pub fn tell(&mut self, plan: &Plan) {
+        for remark in plan.remarks() {
+            if !self.0.contains(&remark) {
+                say(&remark);
+                self.0.push(remark);
+            }
+        }
     }
 }
 

@@ -169,6 +169,7 @@ impl Plan {
 
     /// Takes in what was found in modules that were loaded later. A path that is there again keeps its number.
     pub fn extend(&mut self, found: Self) {
+        self.unread.extend(found.unread);
         let mut numbers = Vec::new();
         for planned in found.paths {
             let same = |known: &PlannedPath| {
@@ -248,6 +249,17 @@ impl Plan {
         callers.sort();
         callers.dedup();
         callers
+    }
+
+    /// What is not measured and is no call site either, or is counted as lost, a sentence each.
+    pub fn remarks(&self) -> Vec<String> {
+        let not_understood = self.not_understood().into_iter().map(|caller| {
+            format!("{caller} calls the prefault or the copy and is not understood: its calls are counted as lost")
+        });
+        let unread = self.unread.iter().map(|(start, bytes)| {
+            format!("{bytes} bytes of text at {start:#x} could not be read; further calls may be there that are not measured")
+        });
+        not_understood.chain(unread).collect()
     }
 
     fn sites_of(&self, operation: Operation) -> impl Iterator<Item = &PlannedSite> {
