@@ -209,6 +209,7 @@ fn parse_types(table: &str) -> Vec<(String, bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::source::changed;
 
     fn parsed(line: &[u8]) -> (u64, u32, Vec<u8>, String, Vec<u8>) {
         let mount = Mount::parse(line).expect("well formed");
@@ -244,6 +245,24 @@ mod tests {
         for text in [&b"\\"[..], b"a\\04", b"\\999", b"\\x41", b"plain"] {
             assert_eq!(unescaped(text).as_bytes(), text);
         }
+    }
+
+    #[test]
+    fn any_path_comes_through_as_the_kernel_escapes_it() {
+        const EXAMPLE: &[u8] =
+            b"36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw\n1 0 0:45 / /a\\040b rw - tmpfs x rw\n";
+        bolero::check!().for_each(|input: &[u8]| {
+            let path: Vec<u8> = input.iter().copied().filter(|&byte| byte != 0).collect();
+            let escaped = path.iter().flat_map(|&byte| match byte {
+                b' ' | b'\t' | b'\n' | b'\\' | b'#' => format!("\\{byte:03o}").into_bytes(),
+                byte => vec![byte],
+            });
+            let line = [b"7 1 0:5 / /".to_vec(), escaped.collect(), b" rw - tmpfs none rw".to_vec()].concat();
+            assert_eq!(parsed(&line).2, [b"/", &path[..]].concat());
+            // Whatever else the table says, there is an answer.
+            let table = [changed(EXAMPLE, input), b"\n".to_vec(), line].concat();
+            assert!(parse(&table).iter().any(|mount| mount.id == 7));
+        });
     }
 
     #[test]

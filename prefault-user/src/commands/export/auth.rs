@@ -126,6 +126,7 @@ mod tests {
     };
 
     use super::{super::client::Peer, *};
+    use crate::fuzz::source::changed;
 
     fn header(text: &str) -> Vec<u8> {
         format!("Basic {}", STANDARD.encode(text)).into_bytes()
@@ -217,5 +218,20 @@ mod tests {
             assert!(*most < least.mul_f64(1.7), "remembered: {is_remembered}: {times:?}");
             assert!(*least > Duration::from_millis(2), "nothing was hashed: {times:?}");
         }
+    }
+
+    #[test]
+    fn what_a_header_says_is_what_was_put_into_it() {
+        bolero::check!().for_each(|input: &[u8]| {
+            let (user, password) = input.split_at(input.len().min(5));
+            let user = String::from_utf8_lossy(user).replace(':', "");
+            let encoded = STANDARD.encode([user.as_bytes(), b":", password].concat());
+            let (said, cut) = credentials(format!("Basic {encoded}").as_bytes()).expect("well formed");
+            assert_eq!((said, &cut[..]), (user, &password[..password.len().min(MOST_PASSWORD_BYTES)]));
+            // Whatever else a client sends, there is an answer.
+            if let Some((_, password)) = credentials(&changed(b"Basic YWxpY2U6c2VzYW1l", input)) {
+                assert!(password.len() <= MOST_PASSWORD_BYTES);
+            }
+        });
     }
 }
