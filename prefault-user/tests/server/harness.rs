@@ -43,9 +43,11 @@ impl Server {
             runtime.block_on(async move {
                 let mut listeners = "127.0.0.1:0".parse::<Address>().expect("well formed").bind().expect("bound");
                 let Listener::Tcp(listener) = &listeners[0] else { unreachable!("it is of TCP") };
-                bound.send(listener.local_addr().expect("an address")).expect("somebody waits");
+                let address = listener.local_addr().expect("an address");
                 listeners.extend(unix.into_iter().flat_map(|path| Address::Unix(path).bind().expect("bound")));
                 let mut access = AccessWatch::begin(web_config.as_deref()).expect("right");
+                // Whoever waits for it may change the web config at once.
+                bound.send(address).expect("somebody waits");
                 let (asks, mut questions) = mpsc::channel(4);
                 let shared = Shared { asks, access: access.subscribe(), buckets: Buckets::default() };
                 let exported = Arc::new(exported::exported(&snapshots::end(), None));
