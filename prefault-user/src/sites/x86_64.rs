@@ -32,9 +32,6 @@ const CALL_DEPTH_THUNK: u64 = 9;
 /// Longest instruction of the architecture.
 const LONGEST_INSTRUCTION: usize = 15;
 
-/// Instructions hidden by probes that are tried to be looked behind in one function.
-const MAX_HIDDEN: u32 = 3;
-
 impl InstructionSet for X86_64 {
     const CALL_BYTES: usize = 5;
     const OPTIMISED_BYTES: u64 = 5;
@@ -68,9 +65,9 @@ impl InstructionSet for X86_64 {
     }
 
     fn land(function: &[u8], address: u64, place: usize) -> Landing {
-        if lands(function, address, 0, place, 0) {
+        if lands(function, address, place) {
             Landing::Exact
-        } else if (1..=MAX_HIDDEN).any(|hidden| lands(function, address, 0, place, hidden)) {
+        } else if may_land(function, address, place) {
             Landing::AroundProbe
         } else {
             Landing::Missed
@@ -157,31 +154,44 @@ fn behind_landing_pad(entry: &[u8]) -> &[u8] {
     LANDING_PADS.iter().find_map(|pad| entry.strip_prefix(pad)).unwrap_or(entry)
 }
 
-/// Whether decoding from `start` meets `place`, looking behind at most `hidden` instructions that a probe replaced.
-fn lands(function: &[u8], address: u64, start: usize, place: usize, hidden: u32) -> bool {
-    let Some(rest) = function.get(start..) else { return false };
-    let mut decoder = Decoder::with_ip(64, rest, address.wrapping_add(start as u64), DecoderOptions::NONE);
-    loop {
-        let at = start + decoder.position();
-        if at >= place || !decoder.can_decode() {
-            return at == place;
+/// Whether decoding from the start meets `place`.
+fn lands(function: &[u8], address: u64, place: usize) -> bool {
+    let mut decoder = Decoder::with_ip(64, function, address, DecoderOptions::NONE);
+    while decoder.position() < place && decoder.can_decode() {
+        if decoder.decode().is_invalid() {
+            return false;
         }
-        let instruction = decoder.decode();
-        if hidden == 0 {
-            if instruction.is_invalid() {
-                return false;
-            }
+    }
+    decoder.position() == place
+}
+
+/// Whether an instruction may start at `place`, given that probes hide how long the instructions are that they replaced. Another
+/// instance of this tool has a dozen and more in one function.
+fn may_land(function: &[u8], address: u64, place: usize) -> bool {
+    let mut may_start = vec![false; place + 1];
+    may_start[0] = true;
+    for at in 0..place.min(function.len()) {
+        if !may_start[at] {
             continue;
         }
+        let ip = address.wrapping_add(at as u64);
+        let instruction = Decoder::with_ip(64, &function[at..], ip, DecoderOptions::NONE).decode();
         // An optimised probe is a jump over at least its own five bytes to code outside the function.
-        let shortest = match instruction.code() {
-            Opcode::Int3 => 1,
-            Opcode::Jmp_rel32_64 if !within(function, address, instruction.near_branch_target()) => 5,
-            _ => continue,
+        let lengths = match instruction.code() {
+            Opcode::Int3 => 1..=1 + LONGEST_INSTRUCTION,
+            Opcode::Jmp_rel32_64 if !within(function, address, instruction.near_branch_target()) => {
+                5..=5 + LONGEST_INSTRUCTION
+            }
+            _ if instruction.is_invalid() => continue,
+            _ => instruction.len()..=instruction.len(),
         };
-        let lengths = shortest..=shortest + LONGEST_INSTRUCTION;
-        return lengths.into_iter().any(|length| lands(function, address, at + length, place, hidden - 1));
+        for length in lengths {
+            if let Some(may_start) = may_start.get_mut(at + length) {
+                *may_start = true;
+            }
+        }
     }
+    may_start[place]
 }
 
 fn within(function: &[u8], address: u64, target: u64) -> bool {

@@ -20,6 +20,8 @@ use super::{
 /// Bytes from the entry of a function back to where calls go with call depth tracking.
 const REDIRECTED: u64 = 9;
 const CALL_BYTES: u64 = 5;
+/// `jmp rel32`
+const JUMP: u8 = 0xe9;
 /// The kernel of the tests that need only one: 6.12.
 const RELEASE: &str = KERNELS[2].release;
 const PREFAULT: &str = KERNELS[2].prefault;
@@ -73,6 +75,29 @@ fn a_site_under_a_breakpoint_is_found_and_said_to_be_probed() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn sites_are_found_beside_another_instance_of_this_tool() {
+    /// Where the kernel puts what jumps of probes lead to: far from every function.
+    const ELSEWHERE: u64 = 0xffff_ffff_c0ff_0000;
+    for kernel in KERNELS {
+        let mut facts = facts(kernel.release);
+        let sites = sites_of(&facts);
+        let calls = addresses(&sites);
+        for site in &sites.sites {
+            for &point in [site.around.begin].iter().chain(&site.around.ends) {
+                let has_room = calls.iter().all(|&call| point + CALL_BYTES <= call || call + CALL_BYTES <= point);
+                if has_room {
+                    let relative = ELSEWHERE.wrapping_sub(point + CALL_BYTES) as u32;
+                    write(&mut facts, point, &[&[JUMP][..], &relative.to_le_bytes()].concat());
+                } else {
+                    write(&mut facts, point, &[BREAKPOINT]);
+                }
+            }
+        }
+        assert_eq!(addresses(&sites_of(&facts)), calls, "{}", kernel.release);
     }
 }
 
