@@ -132,6 +132,10 @@ pub fn given_up(text: &str, version: Option<Version>) -> Result<()> {
     for (attempt, expected) in
         groups.into_iter().flat_map(|(group, expected)| group.iter().map(move |name| (name, expected)))
     {
+        // A kernel that is not of the tests may have no uprobes.
+        if version.is_none() && KNOWN.contains(attempt) {
+            continue;
+        }
         let line = format!("\n{attempt}: {expected}\n");
         ensure!(says(&line), "expected {:?} in\n{text}", line.trim());
     }
