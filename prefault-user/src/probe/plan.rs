@@ -303,6 +303,11 @@ impl Plan {
             || self.sites.iter().any(|planned| is_made(&planned.mechanism))
     }
 
+    /// Whether a path is probed by fentry and fexit.
+    pub(super) fn has_trampolines(&self) -> bool {
+        self.paths.iter().any(|planned| planned.mechanism == Ok(Mechanism::Trampoline))
+    }
+
     /// Plans kprobes for the paths that have fentry and fexit; the result are their numbers.
     pub(super) fn leave_trampolines(&mut self) -> Vec<usize> {
         self.trampolines = false;

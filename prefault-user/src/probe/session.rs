@@ -4,7 +4,7 @@
 
 use std::{fs, process, sync::Arc};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{HashMap, MapData, Queue, RingBuf},
@@ -136,6 +136,10 @@ impl Session {
         let floor_points = floor.map(|floor| session.attaching.attach_floor(&floor)).transpose()?.unwrap_or_default();
         phases.measure("attach", || session.attaching.attach_all(&mut session.plan))?;
         session.tell_sight();
+        ensure!(
+            options.wish != Wish::Fentry || session.plan.has_trampolines(),
+            "--mechanism fentry cannot be had: the kernel refuses it, or passes no cookies to its programs (before 5.19); use auto"
+        );
         if options.floor {
             let measure = || floor::measure(session.attaching.bpf(), &session.plan.floor);
             session.floor = Some(phases.measure("measure the floor", measure)?);

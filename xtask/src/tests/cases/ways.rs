@@ -118,8 +118,14 @@ fn exact(said: &Said, _: &Context) -> Result<()> {
 
 /// Where kernel code is preempted fentry would not be exact; 5.10 does not say, and has no cookies for it either.
 fn fentry(said: &Said, context: &Context) -> Result<()> {
-    let preempts = !((5, 11)..(6, 16)).contains(&context.kernel.version) || context.series.ends_with("-rt");
-    if preempts { expect_refusal(said, &["--mechanism fentry", "preempts"]) } else { exact(said, context) }
+    let preempts = context.kernel.version >= (6, 16) || context.series.ends_with("-rt");
+    if preempts {
+        expect_refusal(said, &["--mechanism fentry", "preempts"])
+    } else if context.kernel.version < (5, 19) {
+        expect_refusal(said, &["--mechanism fentry", "cookies"])
+    } else {
+        exact(said, context)
+    }
 }
 
 /// The document, after its counts were compared with what the workload did; and the number of writes.
