@@ -20,6 +20,14 @@ const fn on_disk(name: &'static str, mkfs: &'static [(Span, &'static str)], moun
     }
 }
 
+/// Formats bcachefs. mkfs.bcachefs 1.13 now and then aborts while its threads end ("unaligned tcache chunk detected"); its file system is
+/// then made anew.
+macro_rules! bcachefs_tries {
+    ($options:literal) => {
+        concat!("for _ in 1 2 3; do mkfs.bcachefs -q --force ", $options, " $DEVICE && break; done")
+    };
+}
+
 /// 6.7 brought it and 6.18 dropped it; Debian's 6.17 is without. The helper of mount would have udev find the device.
 const fn bcachefs(name: &'static str, mkfs: &'static [(Span, &'static str)]) -> Filesystem {
     Filesystem {
@@ -95,8 +103,8 @@ mkfs.ext4 -q /srv/loop/image; modprobe loop; losetup /dev/loop0 /srv/loop/image;
             "mount -t btrfs -o nodatacow $DEVICE $DIRECTORY",
         )
     },
-    bcachefs("bcachefs", &[(Span::ANY, "mkfs.bcachefs -q $DEVICE")]),
-    bcachefs("bcachefs-zstd", &[(Span::ANY, "mkfs.bcachefs -q --compression=zstd $DEVICE")]),
+    bcachefs("bcachefs", &[(Span::ANY, bcachefs_tries!(""))]),
+    bcachefs("bcachefs-zstd", &[(Span::ANY, bcachefs_tries!("--compression=zstd"))]),
     on_disk("f2fs", &[(Span::ANY, "mkfs.f2fs -q $DEVICE")], "mount -t f2fs $DEVICE $DIRECTORY"),
     Filesystem {
         families: PAGES,
