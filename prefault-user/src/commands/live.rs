@@ -288,7 +288,10 @@ impl Live {
         self.path_names = self.session.plan().path_names();
         let names = modules.join(", ");
         match too_few {
-            Some(too_few) => say(&format!("{names} is not measured: {too_few}")),
+            Some(too_few) => {
+                let are = if modules.len() == 1 { "is" } else { "are" };
+                say(&format!("{names} {are} not measured: {too_few}"));
+            }
             None => log::info!("probed {names} in {} ms", begun.elapsed().as_millis()),
         }
         self.remarks.tell(self.session.plan());

@@ -89,14 +89,15 @@ echo $?; ulimit -H -n\n",
 ulimit -n $(($(cut -d ' ' -f 2 needed) + 3))
 prefault -v --no-latency -o report 2> log & tool=$!
 wait_until_measuring log || exit; modprobe f2fs
-for _ in {1..300}; do grep -q 'f2fs.* is not measured' log && break; sleep 0.1; done
+for _ in {1..300}; do grep -q 'f2fs.* not measured' log && break; sleep 0.1; done
 workload absent /mnt/tmpfs > truth; mount -t f2fs /dev/loop1 /mnt/f2fs && workload absent /mnt/f2fs > others
 kill -INT $tool; wait $tool; code=$?
 umount /mnt/f2fs; modprobe -r f2fs; losetup -d /dev/loop1; rm /tmp/f2fs; exit $code\n",
         |said, _| {
             said.expect_code(0)?;
             let log = said.file("log")?;
-            let line = log.lines().find(|line| line.contains("f2fs is not measured: "));
+            // Together with what it needs, if that came at the same moment.
+            let line = log.lines().find(|line| line.contains("f2fs") && line.contains(" not measured: "));
             expect_parts(line.with_context(|| format!("the module was not named\n{log}"))?, &["RLIMIT_NOFILE", "LimitNOFILE="])?;
             let report = said.file("report")?;
             // Of f2fs there is only what generic paths counted, if it uses any.
