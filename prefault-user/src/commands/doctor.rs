@@ -114,7 +114,7 @@ fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
         return Ok(Tried { kernel, plan, points: Points::default(), map_bytes: None, times: None });
     }
     let (kernel, plan, groundwork) = prepare::plan_and_groundwork(wish, &phases)?;
-    let options = Options { slots: args.slots, ..Options::default() };
+    let options = Options { slots: args.slots, wish, ..Options::default() };
     let without = own_writes::time();
     let session = Session::start(plan, groundwork, &options, &phases);
     let session = session.map_err(prepare::explain)?;

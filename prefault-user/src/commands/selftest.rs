@@ -60,7 +60,8 @@ fn compare_all(args: &SelftestArgs) -> Result<u8> {
     let phases = Phases::begin();
     let (kernel, plan, groundwork) = prepare::plan_and_groundwork(args.mechanism.into(), &phases)?;
     let filters = Filters { processes: vec![process::id()], comms: vec![WRITER.into()], ..Filters::default() };
-    let options = Options { filters, timing: Timing::wished(None, args.no_latency), ..Options::default() };
+    let wish = args.mechanism.into();
+    let options = Options { filters, wish, timing: Timing::wished(None, args.no_latency), ..Options::default() };
     let session = Session::start(plan, groundwork, &options, &phases).map_err(prepare::explain)?;
     output.write(&format!(
         "self-test on {kernel}, seed {}\n\n{:<34} {:<9} {:>7} {:>12} {:>7} {:>7}   {:>5}  {}\n",
