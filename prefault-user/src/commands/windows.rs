@@ -46,8 +46,6 @@ pub struct Windows {
     opened: Instant,
     /// What was counted before that.
     at_begin: Snapshot,
-    /// Time and cost of the gap before it, if calls were counted in that, until the pace is set.
-    passing: Option<(Duration, f64)>,
     /// What measuring had taken, and when, when the pace was set last.
     paced: (OwnCost, Instant),
     /// What changing points took last.
@@ -96,7 +94,6 @@ impl Windows {
             paced: (at_start, now),
             at_start,
             at_begin,
-            passing: None,
             changing: Duration::ZERO,
             given_up: 0,
             begun: now,
@@ -181,7 +178,7 @@ impl Windows {
         if self.part.is_whole() {
             let now = session.snapshot(0);
             let open = self.opened.elapsed();
-            let step = self.set_pace(session, &now);
+            let step = self.set_pace(session, &self.of_window(&now), &now);
             if step.open_share >= 1.0 {
                 self.estimates.add(&self.at_begin, &now, 1.0, open.as_nanos() as u64);
                 self.at_begin = now;
@@ -215,7 +212,7 @@ impl Windows {
         self.given_up = self.given_up.max(self::not_returned(&at_end));
         let open = gap.begun - self.opened;
         let cost = self.open_cost_ns(&at_end) / open.as_nanos() as f64;
-        let step = self.set_pace(session, &at_end);
+        let step = self.set_pace(session, &self.of_window(&at_end), &at_end);
         self.estimates.add(&self.at_begin, &at_end, self.part.weight, open.as_nanos() as u64);
         // A part that was open throughout ends with its window.
         let begin = if self.part.is_whole() { gap.begun } else { self.part_end.max(Instant::now()) };
@@ -257,8 +254,9 @@ impl Windows {
                 log::info!("points back after {:?}", begun.elapsed());
             }
             self.end_gap(session, gap);
-            let cost = self.cost_ns(self.at_begin.own_cost.unwrap_or_default() - cost);
-            self.passing = gap.is_counted().then(|| (since.elapsed(), cost));
+            if gap.is_counted() {
+                self.learn_passing(session, since.elapsed(), cost);
+            }
         }
         self.number = self.number.wrapping_add(1);
         session.set_window(self.number, WindowState::Open, false);
@@ -268,24 +266,33 @@ impl Windows {
         Ok(())
     }
 
-    /// Sets the pace after a window, at the end of which `now` was counted.
-    fn set_pace(&mut self, session: &mut Session, now: &Snapshot) -> Step {
+    /// Sets the pace by what counting calls took in a gap that was so long, `before` which that was the cost: whether they are
+    /// counted in the next one is drawn when the window is shut, which may be too late to learn of it.
+    fn learn_passing(&mut self, session: &mut Session, passing: Duration, before: OwnCost) {
+        let now = self.at_begin.clone();
+        let passing_cost_ns = self.cost_ns(now.own_cost.unwrap_or_default() - before);
+        let taken = passing_cost_ns / passing.as_nanos() as f64;
+        log::info!("in a gap of {passing:?}, counting calls took {taken:.2} processors");
+        let spent = Spent { passing_ns: passing.as_nanos() as u64, passing_cost_ns, ..Spent::default() };
+        self.set_pace(session, &spent, &now);
+    }
+
+    /// What the window took that ends with `now`.
+    fn of_window(&self, now: &Snapshot) -> Spent {
+        // What began in the window is measured to its end.
+        let open_ns = self.opened.elapsed().as_nanos() as u64;
+        Spent { open_ns, open_cost_ns: self.open_cost_ns(now), ..Spent::default() }
+    }
+
+    /// Sets the pace by what is known of the time since that was done last, `now` being what was counted.
+    fn set_pace(&mut self, session: &mut Session, spent: &Spent, now: &Snapshot) -> Step {
         let before = self.pace.step();
         let cost = now.own_cost.unwrap_or_default();
         let (cost_before, since) = std::mem::replace(&mut self.paced, (cost, Instant::now()));
-        let (passing, passing_cost_ns) = self.passing.take().unwrap_or_default();
-        if !passing.is_zero() {
-            let taken = passing_cost_ns / passing.as_nanos() as f64;
-            log::info!("in a gap of {passing:?}, counting calls took {taken:.2} processors");
-        }
         let step = self.pace.advance(&Spent {
             duration_ns: since.elapsed().as_nanos() as u64,
-            // What began in the window is measured to its end.
-            open_ns: self.opened.elapsed().as_nanos() as u64,
             cost_ns: self.cost_ns(cost - cost_before),
-            open_cost_ns: self.open_cost_ns(now),
-            passing_ns: passing.as_nanos() as u64,
-            passing_cost_ns,
+            ..*spent
         });
         if step.timed_one_in != before.timed_one_in {
             session.time_one_in(step.timed_one_in);

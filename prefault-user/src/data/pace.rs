@@ -19,6 +19,10 @@ const COUNTING_SHARE: f64 = 0.5;
 /// Least part of the time that is measured. Less would not be worth the changing of points.
 const LEAST_OPEN: f64 = 1.0 / 256.0;
 
+/// The same until it is known what counting calls costs: gaps stay short, and the first one, in which they are counted, cannot
+/// take much.
+const LEAST_OPEN_AT_FIRST: f64 = 1.0 / 50.0;
+
 /// Time in which what was the highest cost is forgotten to one half: a load that swings is met at its worst.
 const HALF_LIFE_NS: f64 = 20e9;
 
@@ -113,7 +117,8 @@ impl Pace {
             let passing_rate = self.passing_cost_ns / self.passing_ns.max(1.0);
             let passing_share = (COUNTING_SHARE * aim / passing_rate).clamp(LEAST_OPEN, 1.0);
             let left = aim - passing_share * passing_rate;
-            Step { open_share: (left / rate).max(LEAST_OPEN), passing_share, ..Step::ALL }
+            let least = if self.passing_ns > 0.0 { LEAST_OPEN } else { LEAST_OPEN_AT_FIRST };
+            Step { open_share: (left / rate).max(least), passing_share, ..Step::ALL }
         }
     }
 }
@@ -185,6 +190,23 @@ mod tests {
         let Step { open_share, passing_share, .. } = pace.step();
         assert_eq!(passing_share, 1.0);
         assert!((0.08..0.15).contains(&open_share), "{open_share}");
+    }
+
+    #[test]
+    fn what_counting_costs_is_found_out_in_a_short_gap() {
+        let mut pace = Pace::new(0.01);
+        let quarter = SECOND / 4;
+        let window =
+            Spent { duration_ns: quarter, open_ns: quarter, cost_ns: 0.25e9, open_cost_ns: 0.25e9, ..Spent::default() };
+        assert_eq!(pace.advance(&window), Step { open_share: LEAST_OPEN_AT_FIRST, ..Step::ALL });
+        let gap = Spent {
+            duration_ns: SECOND,
+            cost_ns: 0.4e9,
+            passing_ns: SECOND,
+            passing_cost_ns: 0.4e9,
+            ..Spent::default()
+        };
+        assert_eq!(pace.advance(&gap), Step { open_share: LEAST_OPEN, passing_share: LEAST_OPEN, ..Step::ALL });
     }
 
     #[test]
