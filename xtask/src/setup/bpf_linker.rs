@@ -26,6 +26,7 @@ pub fn install() -> Result<()> {
     announce(&format!("bpf-linker {VERSION}"), "rustc cannot link BPF objects by itself; building it takes minutes");
     let mut command = process::cargo("install");
     command.env("LLVM_PREFIX", LLVM_PREFIX).args(["bpf-linker", "--version", VERSION, "--force"]);
-    command.args(["--no-default-features", "--features", LLVM_FEATURE]);
+    // The work is LLVM's, which is not built here.
+    command.args(["--no-default-features", "--features", LLVM_FEATURE, "--debug"]).env("CARGO_PROFILE_DEV_DEBUG", "0");
     process::run_visibly(&mut command).with_context(|| format!("failed to install bpf-linker {VERSION}"))
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Mutex,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -29,6 +29,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// For booting and making filesystems.
 const MARGIN: Duration = Duration::from_secs(120);
 const LINES_SHOWN: usize = 8;
+/// A file that tells the guest to begin no further step.
+const STOP: &str = "stop";
 /// Limits of steps are what they take many times over where a guest has two processors for itself. Guests share them, and some
 /// machines take three times as long as others.
 pub const SLACK: u32 = 3;
@@ -133,17 +135,17 @@ impl Guest {
         self.steps.iter().map(Step::longest).sum()
     }
 
-    /// Boots, runs and judges. Cases that were not reached have failed. A guest that QEMU ended, and not its kernel, is booted again
-    /// for the steps that it has not ended.
+    /// Boots, runs and judges. Steps that would begin after `deadline` are left out; other cases that were not reached have failed. A
+    /// guest that QEMU ended, and not its kernel, is booted again for the steps that it has not ended.
     ///
     /// # Errors
     /// When the guest cannot be started.
-    pub fn run(mut self, report: &Mutex<Report>) -> Result<()> {
+    pub fn run(mut self, deadline: Instant, report: &Mutex<Report>) -> Result<()> {
         let share = directory(&self.name)?;
         self.lay_out(&share)?;
         self.machine.timeout = self.limit() + MARGIN;
         self.machine.share = Some(share.clone());
-        let mut finished = self.boot(&share, report)?;
+        let mut finished = self.boot(&share, deadline, report)?;
         for _ in 0..MOST_REPEATS {
             let Outcome::StaleBreakpoint(_) = &finished.outcome else { break };
             // What ran beside it knows only the one guest.
@@ -153,14 +155,14 @@ impl Guest {
             let place = finished.console.display();
             say(&format!("         {}: QEMU ran a breakpoint that was gone ({place}); it is booted again", self.name));
             self.lay_out_steps(&share)?;
-            finished = self.boot(&share, report)?;
+            finished = self.boot(&share, deadline, report)?;
         }
         self.close(&share, &finished, report);
         Ok(())
     }
 
     /// Boots for the steps that have not ended, and judges each.
-    fn boot(&self, share: &Path, report: &Mutex<Report>) -> Result<Finished> {
+    fn boot(&self, share: &Path, deadline: Instant, report: &Mutex<Report>) -> Result<Finished> {
         let command = ["bash", "/share/run"].map(str::to_owned);
         let (machine, n_done) = (&self.machine, self.n_done(share));
         thread::scope(|scope| {
@@ -172,6 +174,14 @@ impl Guest {
                 let directory = step_directory(share, number, step);
                 while !directory.join("code").exists() && !guest.is_finished() {
                     thread::sleep(POLL_INTERVAL);
+                    if Instant::now() >= deadline && !share.join(STOP).exists() {
+                        // Nothing is wrong with a guest that goes on.
+                        let _unused = paths::write(&share.join(STOP), "");
+                    }
+                    // A later one has ended, so this one was left out.
+                    if self.was_left_out(share, number) {
+                        break;
+                    }
                 }
                 if directory.join("code").exists() {
                     judge(step, directory, report);
@@ -179,6 +189,13 @@ impl Guest {
             }
             guest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Whether the guest did not begin that step, because the time was over, and has come to its last one.
+    fn was_left_out(&self, share: &Path, number: usize) -> bool {
+        let has_ended = |number: usize| step_directory(share, number, &self.steps[number]).join("code").exists();
+        let last = self.steps.len() - 1;
+        share.join(STOP).exists() && number < last && has_ended(last) && !has_ended(number)
     }
 
     /// How many steps have ended; they run in their order.
@@ -213,13 +230,22 @@ impl Guest {
 
     /// Says what became of the guest: a failure for each case it did not reach, and its times.
     fn close(&self, share: &Path, finished: &Finished, report: &Mutex<Report>) {
+        let mut left_out = 0;
         for (number, step) in self.steps.iter().enumerate() {
             if step_directory(share, number, step).join("code").exists() {
+                continue;
+            }
+            if self.was_left_out(share, number) {
+                left_out += step.checks.len();
                 continue;
             }
             for (name, _) in &step.checks {
                 record(report, name, Err(anyhow!("not reached: {}", ending(finished))));
             }
+        }
+        if left_out > 0 {
+            let why = "they would have begun after the time (--minutes)";
+            lock(report).skip(&format!("{} {left_out} cases at the end", self.name), why);
         }
         let boot = finished.boot.map_or("did not boot".to_owned(), |boot| format!("booted in {} s", boot.as_secs()));
         say(&format!("         {} ({}): {boot}, {} s in all", self.name, finished.release, finished.elapsed.as_secs()));

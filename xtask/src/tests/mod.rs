@@ -60,10 +60,14 @@ pub struct Args {
     /// Guests at the same time [default: two per processor, since they mostly wait, and at most 4].
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
-    /// Begin with no further guest after so many minutes: what a slow machine has no time for is listed as not run.
+    /// Begin with no further guest and no further step of one after so many minutes: what a slow machine has no time for is
+    /// listed as not run.
     #[arg(long, value_name = "N", default_value_t = 45)]
     minutes: u64,
 }
+
+/// Steps of one guest. A boot takes as long as one or two of them.
+const MOST_STEPS: usize = 30;
 
 /// Each guest takes up to 2 GiB of memory, those with many filesystems 4.
 const MOST_JOBS: usize = 4;
@@ -121,7 +125,8 @@ fn everything(args: &Args, kernels: &[String], start: Instant, mut report: Repor
 
 fn run_guests(args: &Args, mut guests: Vec<Guest>, start: Instant, report: Report) -> Report {
     // The longest one last would be waited for alone. Those that something runs beside are short, and like no others.
-    guests.sort_by_key(|guest| (guest.companion.is_some(), guest.limit()));
+    guests.sort_by_key(|guest| (guest.companion.is_some(), guest.machine.append.is_empty(), guest.limit()));
+    let deadline = start + Duration::from_secs(60 * args.minutes);
     let report = Mutex::new(report);
     let guests = Mutex::new(guests);
     let jobs = thread::available_parallelism().map_or(1, |n| 2 * n.get()).min(MOST_JOBS);
@@ -129,8 +134,8 @@ fn run_guests(args: &Args, mut guests: Vec<Guest>, start: Instant, report: Repor
         for _ in 0..args.jobs.map_or(jobs, NonZero::get) {
             scope.spawn(|| {
                 while let Some(guest) = next(&guests) {
-                    if start.elapsed() < Duration::from_secs(60 * args.minutes) {
-                        run_guest(guest, &report);
+                    if Instant::now() < deadline {
+                        run_guest(guest, deadline, &report);
                     } else {
                         leave_out(&guest, args.minutes, &mut lock(&report));
                     }
@@ -156,10 +161,10 @@ fn next(guests: &Mutex<Vec<Guest>>) -> Option<Guest> {
     guests.lock().unwrap_or_else(PoisonError::into_inner).pop()
 }
 
-fn run_guest(guest: Guest, report: &Mutex<Report>) {
+fn run_guest(guest: Guest, deadline: Instant, report: &Mutex<Report>) {
     let name = guest.name.clone();
     let prepared = vm::kernels::prepare(&guest.machine.kernel).map(drop);
-    let Err(error) = prepared.and_then(|()| guest.run(report)) else { return };
+    let Err(error) = prepared.and_then(|()| guest.run(deadline, report)) else { return };
     let mut report = lock(report);
     match error.downcast_ref::<Unavailable>() {
         Some(unavailable) => report.skip(&format!("{name} guest"), &unavailable.to_string()),
@@ -176,24 +181,34 @@ fn guests_of(series: &str, update_golden: bool, report: &Report) -> Result<Vec<G
         for group in boot.groups() {
             let mut steps = Vec::from_iter(matrix::step(&context, boot, *group, |name| report.wants(name)));
             steps.extend(cases::steps(&context, boot, *group));
-            let name = guest_name(series, boot, *group);
-            steps.push(kernel_log(&name));
             steps.retain(|step| step.checks.iter().any(|(name, _)| report.wants(name)));
-            // A log is worth reading only after something has happened.
-            if steps.iter().all(|step| step.slug == KERNEL_LOG) {
-                continue;
+            let name = guest_name(series, boot, *group);
+            for (part, mut steps) in parts(steps).into_iter().enumerate() {
+                let name = if part == 0 { name.clone() } else { format!("{name} part {}", part + 1) };
+                steps.push(kernel_log(&name));
+                let memory_mib = group.memory_mib();
+                let (append, cpu) = (boot.append().to_owned(), boot.cpu().to_owned());
+                let icount = boot == Boot::Counted;
+                let machine = Machine { append, cpu, memory_mib, icount, ..Machine::new(kernel.clone()) };
+                let filesystems = filesystems::scripts(*group, context.kernel.version);
+                guests.push(Guest { machine, name, filesystems, steps, companion: None });
             }
-            let memory_mib = group.memory_mib();
-            let (append, cpu) = (boot.append().to_owned(), boot.cpu().to_owned());
-            let icount = boot == Boot::Counted;
-            let machine = Machine { append, cpu, memory_mib, icount, ..Machine::new(kernel.clone()) };
-            let filesystems = filesystems::scripts(*group, context.kernel.version);
-            guests.push(Guest { machine, name, filesystems, steps, companion: None });
         }
     }
     guests.extend(counted::guest(series, report)?);
     guests.extend(export::guest(series, context.kernel.version, report)?);
     Ok(guests)
+}
+
+/// Cuts what would be done one after the other into parts of about [`MOST_STEPS`], so that guests take about as long.
+fn parts(mut steps: Vec<Step>) -> Vec<Vec<Step>> {
+    let n_parts = steps.len().div_ceil(MOST_STEPS);
+    let mut parts = Vec::new();
+    while !steps.is_empty() {
+        let rest = steps.split_off(steps.len().div_ceil(n_parts - parts.len()));
+        parts.push(std::mem::replace(&mut steps, rest));
+    }
+    parts
 }
 
 fn guest_name(series: &str, boot: Boot, group: Group) -> String {

@@ -1,7 +1,11 @@
 //! `cargo xtask soak`: the exporter for half an hour, scraped each second, under load and while modules, mounts and its own
 //! process come, go and stop. Counts have to be exact, memory flat, and no scrape missed.
 
-use std::{process::ExitCode, sync::Mutex, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 
@@ -72,7 +76,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         companion: None,
     };
     let report = Mutex::new(Report::new(Vec::new()));
-    guest.run(&report)?;
+    // There is one step, which begins at once.
+    let deadline = Instant::now() + guest.limit();
+    guest.run(deadline, &report)?;
     Ok(report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finish())
 }
 
