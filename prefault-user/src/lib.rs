@@ -3,18 +3,19 @@
 //! The way through the code: kernel facts -> call sites -> plan -> session -> snapshots -> intervals -> outputs.
 //! ARCHITECTURE.md draws the map; this file only names the modules.
 
+pub mod bpf;
 pub mod cli;
-pub mod cli_counting;
-pub mod cli_export;
-pub mod cli_privilege;
 pub mod commands;
 pub mod data;
+pub mod exporter;
 #[cfg(test)]
 mod fuzz;
+pub mod host;
 pub mod kernel;
+pub mod monitor;
 pub mod output;
+pub mod overhead;
 pub mod phases;
-pub mod privilege;
-pub mod probe;
+pub mod plan;
 pub mod sites;
 pub mod workload;

@@ -13,8 +13,8 @@ mod golden;
 use facts::{bytes_of, caller_of, facts, name_of, plan_of, sites_of, start_of};
 use iced_x86::{Code, Decoder, DecoderOptions};
 use prefault_user::{
-    commands::describe,
-    probe::plan::{Mechanism, PlannedPath},
+    commands::doctor::describe,
+    plan::{Mechanism, PlannedPath},
     sites::{Around, Operation},
 };
 

@@ -21,7 +21,7 @@ use opentelemetry_proto::tonic::{
     metrics::v1::{Metric, metric::Data},
 };
 use prefault_user::{
-    commands::export::otlp::{Endpoint, push},
+    exporter::otlp::{Endpoint, push},
     output::exposition::{FAMILIES, Kind},
 };
 use prost::Message as _;

@@ -1,5 +1,7 @@
 //! `prefault doctor`: what can be measured here and how, what is missing, and the remedy.
 
+pub mod describe;
+
 use std::{
     collections::{HashMap, HashSet},
     fs,
@@ -8,29 +10,26 @@ use std::{
 
 use anyhow::Result;
 
-use super::{
-    describe::{self, Points},
-    output::Output,
-    prepare,
-};
+use self::describe::Points;
 use crate::{
+    bpf::{
+        descriptors,
+        made::{self, Made},
+        own_writes,
+        session::{Options, Session},
+    },
     cli::DoctorArgs,
     data::Timing,
+    host::{clock::usable, environment::obstacles},
     kernel::{
         Kernel,
         frozen::{Frozen, Function},
         names::{Name, shown},
     },
+    monitor::prepare,
+    output::sink::Output,
     phases::Phases,
-    probe::{
-        clock::usable,
-        environment::obstacles,
-        limits,
-        made::{self, Made},
-        own_writes,
-        plan::Plan,
-        session::{Options, Session},
-    },
+    plan::Plan,
     sites::{Placing, Sites},
 };
 
@@ -110,7 +109,7 @@ fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
     let (wish, phases) = (args.mechanism.into(), Phases::begin());
     if args.dry_run {
         let (kernel, plan) = prepare::plan(wish, &phases)?;
-        limits::ensure_for(&plan)?;
+        descriptors::ensure_for(&plan)?;
         return Ok(Tried { kernel, plan, points: Points::default(), map_bytes: None, times: None });
     }
     let (kernel, plan, groundwork) = prepare::plan_and_groundwork(wish, &phases)?;

@@ -16,17 +16,20 @@ use tokio::{
     time::Interval as Ticker,
 };
 
-use super::{
-    filters::filters,
-    live::{Live, tick, ticker},
-    output::{Output, is_closed_pipe},
-    prepare::options,
-};
 use crate::{
     cli::MeasureArgs,
     data::{EventRecord, Interval, Report, Snapshot, Timing},
-    output::{event, json, limited, report, table},
-    probe::limits,
+    host::limits,
+    monitor::{
+        filters::filters,
+        live::{Live, tick, ticker},
+        prepare::options,
+    },
+    output::{
+        event, json, limited, report,
+        sink::{Output, is_closed_pipe},
+        table,
+    },
 };
 
 /// Interval of the tables if none is given.

@@ -10,21 +10,20 @@ use anyhow::{Result, anyhow, ensure};
 use clap::ValueEnum as _;
 
 use self::places::{Place, places};
-use super::{
-    filters::ensure_process_ids,
-    output::{Output, is_closed_pipe},
-    prepare,
-};
 use crate::{
-    cli::SelftestArgs,
-    data::{Interval, LossUnit, Snapshot, Timing, silence::SILENCES},
-    output::units,
-    phases::Phases,
-    probe::{
+    bpf::{
         filters::Filters,
-        limits::why_no_thread,
         session::{Options, Session},
     },
+    cli::SelftestArgs,
+    data::{Interval, LossUnit, Snapshot, Timing, silence::SILENCES},
+    host::limits::why_no_thread,
+    monitor::{filters::ensure_process_ids, prepare},
+    output::{
+        sink::{Output, is_closed_pipe},
+        units,
+    },
+    phases::Phases,
     workload::{self, Kind, Truth},
 };
 

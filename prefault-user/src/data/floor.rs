@@ -49,6 +49,12 @@ impl Floor {
     }
 }
 
+/// The one in the middle of `values`, which it sorts; `None` if there are none.
+pub fn median<T: Copy + Ord>(values: &mut [T]) -> Option<T> {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

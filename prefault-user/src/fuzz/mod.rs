@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     kernel::{Kernel, frozen::Frozen, preemption::is_preemptible},
-    probe::plan::{Plan, Wish},
+    plan::{Plan, Wish},
     sites::{Placing, Sites},
 };
 

@@ -6,15 +6,15 @@ use clap::Parser as _;
 
 use super::source::{Source, changed};
 use crate::{
+    bpf::made,
     cli::Cli,
-    commands::export::{Address, web_config::WebConfig},
+    exporter::{Address, web_config::WebConfig},
     kernel::{
         btf::Btf,
         frozen::Frozen,
         symbols::Symbols,
         text::{Kcore, ReadText as _},
     },
-    probe::made,
 };
 
 /// A kernel's BTF, made small: a structure with an anonymous union and a bit field, an enumeration, a function of a pointer to

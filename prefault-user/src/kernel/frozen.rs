@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::FactsError;
 use super::{
     Kernel,
     names::Name,
@@ -9,7 +10,6 @@ use super::{
     text::SavedText,
     types::{MEMBERS, SavedTypes, USER_ITER_TYPES, parameter_key},
 };
-use crate::kernel::FactsError;
 
 /// Saved facts, as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]

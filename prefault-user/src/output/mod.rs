@@ -14,5 +14,6 @@ pub mod page;
 pub mod report;
 pub mod security;
 pub mod sentence;
+pub mod sink;
 pub mod table;
 pub mod units;

@@ -5,7 +5,7 @@ use prefault_user::{
         frozen::{Frozen, Function},
         types::Parameter,
     },
-    probe::plan::{Mechanism, Plan, PlanError, PlannedSite, Refusal, Wish},
+    plan::{Mechanism, Plan, PlanError, PlannedSite, Refusal, Wish},
     sites::{NoPath, Operation, Placing, Site, Sites, SitesError},
 };
 

@@ -7,7 +7,7 @@ use prefault_user::{
         Kernel,
         frozen::{Frozen, Piece},
     },
-    probe::plan::{Plan, Wish},
+    plan::{Plan, Wish},
     sites::{Placing, Site, Sites},
 };
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use prefault_user::{
-    commands::export::{Address, access::AccessWatch, address::Listener, answer::Shared, server},
+    exporter::{Address, access::AccessWatch, address::Listener, answer::Shared, server},
     output::exposition::Buckets,
 };
 use tokio::sync::{mpsc, oneshot};

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use prefault_user::commands::export::web_config::WebConfig;
+use prefault_user::exporter::web_config::WebConfig;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
 use super::{

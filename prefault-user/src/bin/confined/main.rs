@@ -22,8 +22,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use caps::CapsHashSet;
 use prefault_user::{
+    exporter::privilege::{Confinement, capabilities, user::Account},
     output::security,
-    privilege::{Confinement, capabilities, user::Account},
 };
 
 use probes::Entry;

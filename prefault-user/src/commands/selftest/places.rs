@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::commands::mounts::{Mount, mount_of, mounts, seen_at};
+use crate::host::mounts::{Mount, mount_of, mounts, seen_at};
 
 /// Free space that a filesystem needs to have.
 const NEEDED_BYTES: u64 = 256 << 20;
