@@ -4,7 +4,7 @@
 //! one of ours maps one to one onto one of theirs (https://prometheus.io/docs/specs/native_histograms/). A latency is an
 //! integer of nanoseconds, so comparing it with the bound's floor is exact.
 
-use crate::masked;
+use crate::{WentBackwards, masked};
 
 /// Number of buckets: 127 with an upper bound, and one for everything above.
 pub const N_BUCKETS: usize = 128;
@@ -79,6 +79,54 @@ pub fn bucket_of(ns: u64) -> usize {
 /// The inclusive upper bound of `bucket` in nanoseconds, `None` for the last one and beyond.
 pub fn upper_bound_ns(bucket: usize) -> Option<u64> {
     (bucket < N_BUCKETS - 1).then(|| UPPER_BOUNDS_NS[bucket])
+}
+
+/// Numbers of latencies by bucket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    /// Sum of all latencies, in nanoseconds.
+    pub sum_ns: u64,
+    /// Number of latencies in each bucket, see [`bucket_of`].
+    pub counts: [u64; N_BUCKETS],
+}
+
+impl Histogram {
+    /// No latency.
+    pub const ZERO: Self = Self { sum_ns: 0, counts: [0; N_BUCKETS] };
+
+    /// Number of latencies.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Adds the latencies of another one.
+    pub fn add(&mut self, part: &Self) {
+        self.sum_ns += part.sum_ns;
+        self.counts.iter_mut().zip(&part.counts).for_each(|(count, part)| *count += part);
+    }
+
+    /// The latencies that were added since `earlier`.
+    ///
+    /// # Errors
+    /// If the sum or any bucket is lower than it was then.
+    pub fn since(&self, earlier: &Self, ledger: &'static str, counter: &'static str) -> Result<Self, WentBackwards> {
+        let grown = |earlier: u64, later: u64| {
+            later.checked_sub(earlier).ok_or(WentBackwards { ledger, counter, earlier, later })
+        };
+        let mut difference = Self { sum_ns: grown(earlier.sum_ns, self.sum_ns)?, ..Self::ZERO };
+        for (bucket, count) in difference.counts.iter_mut().enumerate() {
+            *count = grown(earlier.counts[bucket], self.counts[bucket])?;
+        }
+        Ok(difference)
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::ZERO
+    }
 }
 
 #[cfg(test)]

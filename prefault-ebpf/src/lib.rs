@@ -13,13 +13,21 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod config;
+mod counters;
 mod histogram;
+mod ledgers;
 pub mod names;
+mod rounds;
+#[cfg(feature = "serde")]
+mod serialization;
 mod verifier;
 
 pub use config::{CAST_PLACEHOLDER, Config, Offsets, TypeIds, filter, timing, window};
-pub use histogram::{FIRST_SCHEMA_INDEX, N_BUCKETS, bucket_of, upper_bound_ns};
+pub use counters::{CopyLedger, Ledger, PathLedger, PrefaultLedger, WriteLedger};
+pub use histogram::{FIRST_SCHEMA_INDEX, Histogram, N_BUCKETS, bucket_of, upper_bound_ns};
+pub use ledgers::{Counter, Distribution, Metric, Unit, WentBackwards};
 pub use names::{CONFIG, map, program};
+pub use rounds::{N_ROUND_BUCKETS, Rounds, rounds_bucket_of, upper_bound_of_rounds};
 pub use verifier::masked;
 
 /// The slot of every filesystem that found none of its own.
@@ -50,112 +58,6 @@ pub const TEXT_CHUNK_BYTES: usize = 16 * 1024;
 pub const EVENT_RING_BYTES: u32 = 512 * 1024;
 /// Bytes of the ring that says that modules are loaded: the least that there can be.
 pub const MODULE_RING_BYTES: u32 = 4096;
-
-/// Latencies of one operation on one CPU.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Latency {
-    /// Sum of all latencies.
-    pub sum_ns: u64,
-    /// Number of latencies by bucket, see [`bucket_of`].
-    pub buckets: [u64; N_BUCKETS],
-}
-
-/// Writes of one filesystem: calls of a write path's outer function, nested paths counted once.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct WriteLedger {
-    /// Writes that returned.
-    pub calls: u64,
-    /// Bytes written, as the write path returned them.
-    pub bytes: u64,
-    /// Writes that returned an error, having written nothing.
-    pub errors: u64,
-    /// Writes, among `calls`, whose source was kernel memory; they have no latency.
-    pub kernel_calls: u64,
-    /// Latencies of the writes from user memory.
-    pub latency: Latency,
-}
-
-/// Prefaults of one filesystem.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct PrefaultLedger {
-    /// Prefaults that returned.
-    pub calls: u64,
-    /// Bytes asked to be faulted in.
-    pub bytes: u64,
-    /// Prefaults of which no byte could be faulted in.
-    pub failed_wholly: u64,
-    /// Prefaults of which some, but not all bytes could be faulted in.
-    pub failed_partly: u64,
-    /// Prefaults that took page faults, all of them minor.
-    pub needed_minor: u64,
-    /// Prefaults that took at least one major page fault.
-    pub needed_major: u64,
-    /// Minor page faults taken inside prefaults.
-    pub minor_faults: u64,
-    /// Major page faults taken inside prefaults.
-    pub major_faults: u64,
-    /// Prefaults, among `calls`, on kernel memory, which return at once; they have no latency.
-    pub kernel_calls: u64,
-    /// Latencies of the prefaults on user memory.
-    pub latency: Latency,
-}
-
-/// Atomic copies of one filesystem.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct CopyLedger {
-    /// Copies that returned.
-    pub calls: u64,
-    /// Bytes asked to be copied.
-    pub bytes_asked: u64,
-    /// Bytes copied.
-    pub bytes_copied: u64,
-    /// Copies that copied nothing of what was asked.
-    pub zero: u64,
-    /// Copies that copied some, but not all of what was asked.
-    pub partial: u64,
-    /// Copies, among `calls`, from kernel memory; they have no latency.
-    pub kernel_calls: u64,
-    /// Bytes, among `bytes_copied`, from kernel memory.
-    pub kernel_bytes: u64,
-    /// Latencies of the copies from user memory.
-    pub latency: Latency,
-}
-
-/// What operations did for one filesystem on one CPU.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Ledger {
-    /// Calls of write paths.
-    pub write: WriteLedger,
-    /// Calls of the prefault.
-    pub prefault: PrefaultLedger,
-    /// Calls of the atomic copy.
-    pub copy: CopyLedger,
-}
-
-/// What one write path did for one filesystem on one CPU; the mode is read from it.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PathLedger {
-    /// Times the path was entered; what has not returned of these is in flight, or its return was lost.
-    pub entered: u64,
-    /// Calls of the path that returned, nested ones included.
-    pub calls: u64,
-    /// Calls whose first copy came after a prefault.
-    pub eager: u64,
-    /// Calls whose first copy came without a prefault.
-    pub on_demand: u64,
-    /// Prefaults called directly by the path.
-    pub prefaults: u64,
-    /// Copies called by the path.
-    pub copies: u64,
-    /// Calls that began while no window was open, but such calls were counted.
-    pub passed: u64,
-}
 
 /// Everything counted for one filesystem on one CPU, by operation and by write path. Cache lines are not shared with other CPUs.
 #[repr(C, align(64))]
@@ -325,16 +227,11 @@ pub const COOKIE_OF_LAST_ENTRY: u64 = u64::MAX;
 
 // The two sides are compiled for different targets; a difference in layout must not compile.
 const _: () = {
-    assert!(size_of::<Latency>() == 8 + 8 * N_BUCKETS);
-    assert!(size_of::<WriteLedger>() == 4 * 8 + size_of::<Latency>());
-    assert!(size_of::<PrefaultLedger>() == 9 * 8 + size_of::<Latency>());
-    assert!(size_of::<CopyLedger>() == 7 * 8 + size_of::<Latency>());
-    assert!(size_of::<Ledger>() == 20 * 8 + 3 * size_of::<Latency>());
-    assert!(size_of::<PathLedger>() == 56);
-    assert!(size_of::<SlotLedger>() == 5056 && size_of::<Losses>() == 192);
+    assert!(size_of::<Ledger>() == size_of::<WriteLedger>() + size_of::<PrefaultLedger>() + size_of::<CopyLedger>());
+    assert!(size_of::<SlotLedger>().is_multiple_of(64) && size_of::<Losses>() == 192);
     assert!(size_of::<FloorSamples>() == 8 + 8 * FLOOR_SAMPLES);
     assert!(size_of::<SlotKey>() == 16);
     assert!(size_of::<SlotInfo>() == 80);
     assert!(size_of::<Event>() == 88);
-    assert!(align_of::<Ledger>() == 8 && align_of::<Event>() == 8);
+    assert!(align_of::<Event>() == 8);
 };

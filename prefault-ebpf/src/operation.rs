@@ -1,7 +1,7 @@
 //! Probe bodies of the prefault and the copy: begin and end, on whichever point they were attached to.
 
 use aya_ebpf::bindings::task_struct;
-use prefault_ebpf::{CopyLedger, EventKind, Latency, Loss, PrefaultLedger, bucket_of};
+use prefault_ebpf::{CopyLedger, EventKind, Histogram, Loss, PrefaultLedger, bucket_of};
 
 use crate::{
     clock,
@@ -301,10 +301,10 @@ fn count_copy(ledger: *mut CopyLedger, context: &TaskContext, frame: &Frame, cop
 }
 
 #[inline(always)]
-unsafe fn count_latency(latency: *mut Latency, ns: u64) {
+unsafe fn count_latency(latency: *mut Histogram, ns: u64) {
     // SAFETY: the caller passes a live map value; the bucket is below N_BUCKETS.
     unsafe {
         add(&raw mut (*latency).sum_ns, ns);
-        add((&raw mut (*latency).buckets).cast::<u64>().add(bucket_of(ns)), 1);
+        add((&raw mut (*latency).counts).cast::<u64>().add(bucket_of(ns)), 1);
     }
 }

@@ -361,7 +361,7 @@ fn count_write(write: *mut WriteLedger, frame: &Frame, bytes: u64, failed: bool,
         }
         let ns = clock::between(frame.start_ns, now);
         add_preemptible(&raw mut (*write).latency.sum_ns, ns);
-        let buckets = (&raw mut (*write).latency.buckets).cast::<u64>();
+        let buckets = (&raw mut (*write).latency.counts).cast::<u64>();
         add_preemptible(buckets.add(bucket_of(ns)), 1);
     }
 }

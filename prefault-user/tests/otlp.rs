@@ -77,7 +77,7 @@ fn every_metric_arrives_with_its_values() {
     let metrics = pushed();
     assert_eq!(metrics.len(), FAMILIES.len());
     let exported = exported::exported(&snapshots::end(), None);
-    for (metric, family) in metrics.iter().zip(&FAMILIES) {
+    for (metric, family) in metrics.iter().zip(FAMILIES.iter()) {
         assert!(family.name.starts_with(&metric.name), "{} and {}", metric.name, family.name);
         let n_samples = family.samples(&exported).len();
         match metric.data.as_ref().expect("data") {

@@ -4,7 +4,7 @@ use std::{fs, os::fd::OwnedFd};
 
 use anyhow::Result;
 use aya::Ebpf;
-use prefault_ebpf::{Losses, MAX_PATHS, N_LOSSES, OTHER_SLOT, PathLedger, SlotLedger, map};
+use prefault_ebpf::{Ledger, Losses, MAX_PATHS, N_LOSSES, OTHER_SLOT, PathLedger, SlotLedger, map};
 
 use super::{
     mapped::Mapped,
@@ -13,7 +13,7 @@ use super::{
     stats::Programs,
 };
 use crate::{
-    data::{Filesystem, FilesystemCounters, OwnCost, PathCounters, Snapshot, add_ledger, add_path_ledger, zero_ledger},
+    data::{Filesystem, FilesystemCounters, OwnCost, PathCounters, Snapshot},
     host::clock::monotonic_ns,
 };
 
@@ -98,13 +98,13 @@ impl Counters {
 
     /// What was counted for one filesystem.
     fn filesystem(&self, slot: u32, identity: Filesystem, n_paths: usize) -> FilesystemCounters {
-        let mut ledger = zero_ledger();
+        let mut ledger = Ledger::ZERO;
         let mut paths = [PathLedger::default(); MAX_PATHS as usize];
         for processor in 0..self.n_processors() {
             let PodSlotLedger(SlotLedger { operations, paths: parts }) =
                 self.ledgers.get(slot * self.n_processors() + processor);
-            add_ledger(&mut ledger, &operations);
-            paths.iter_mut().zip(&parts).for_each(|(sum, part)| add_path_ledger(sum, part));
+            ledger.add(&operations);
+            paths.iter_mut().zip(&parts).for_each(|(sum, part)| sum.add(part));
         }
         let paths = (0..).zip(paths).take(n_paths).map(|(path, ledger)| PathCounters { path, ledger });
         let paths = paths.filter(|path| path.ledger.entered != 0 || path.ledger.passed != 0).collect();

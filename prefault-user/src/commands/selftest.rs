@@ -112,10 +112,10 @@ impl Counts {
     /// Everything that was counted: no other writes pass the filter, whichever filesystem they end up on.
     fn of_interval(interval: &Interval) -> Self {
         interval.filesystems.iter().fold(Self::default(), |sum, filesystem| Self {
-            calls: sum.calls + filesystem.write.calls,
-            bytes: sum.bytes + filesystem.write.bytes,
-            errors: sum.errors + filesystem.write.errors,
-            absent: sum.absent + filesystem.prefault.minor_faults + filesystem.prefault.major_faults,
+            calls: sum.calls + filesystem.ledger.write.calls,
+            bytes: sum.bytes + filesystem.ledger.write.bytes,
+            errors: sum.errors + filesystem.ledger.write.errors,
+            absent: sum.absent + filesystem.ledger.prefault.minor_faults + filesystem.ledger.prefault.major_faults,
         })
     }
 }

@@ -247,18 +247,18 @@ fn counted(filesystem: &FilesystemCounters) -> Counted {
         ledger.write.calls,
         ledger.write.bytes,
         ledger.prefault.calls,
-        ledger.prefault.needed_minor + ledger.prefault.needed_major,
+        ledger.prefault.needed(),
         ledger.copy.calls,
-        ledger.copy.zero + ledger.copy.partial,
+        ledger.copy.short(),
     ]
 }
 
 #[cfg(test)]
 mod tests {
-    use prefault_ebpf::PathLedger;
+    use prefault_ebpf::{Ledger, PathLedger};
 
     use super::*;
-    use crate::data::{PathCounters, zero_ledger};
+    use crate::data::PathCounters;
 
     /// What a filesystem with one path has done: calls in windows, which are writes, prefaults of these, calls between windows.
     #[derive(Clone, Copy, Default)]
@@ -270,7 +270,7 @@ mod tests {
 
     impl Done {
         fn snapshot(self) -> Snapshot {
-            let mut ledger = zero_ledger();
+            let mut ledger = Ledger::ZERO;
             ledger.write.calls = self.entered;
             ledger.prefault.calls = self.prefaults;
             let path = PathLedger { entered: self.entered, passed: self.passed, ..PathLedger::default() };

@@ -3,16 +3,8 @@
 //! The bounds come from the ABI and are those the kernel side counted by; how a histogram is drawn is the outputs'
 //! matter.
 
-use prefault_ebpf::{Latency, N_BUCKETS, upper_bound_ns};
-
-/// Numbers of latencies by bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Histogram {
-    /// Number of latencies in each bucket, see [`upper_bound_ns`].
-    pub counts: [u64; N_BUCKETS],
-    /// Sum of all latencies, in nanoseconds.
-    pub sum_ns: u64,
-}
+pub use prefault_ebpf::Histogram;
+use prefault_ebpf::{N_BUCKETS, upper_bound_ns};
 
 /// One bucket of a histogram, or several adjacent ones taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,46 +17,10 @@ pub struct Bucket {
     pub count: u64,
 }
 
-impl Default for Histogram {
-    fn default() -> Self {
-        Self { counts: [0; N_BUCKETS], sum_ns: 0 }
-    }
-}
-
-impl From<&Latency> for Histogram {
-    fn from(latency: &Latency) -> Self {
-        Self { counts: latency.buckets, sum_ns: latency.sum_ns }
-    }
-}
-
-impl Histogram {
-    /// What was added since `earlier`; `None` if any of the counters is lower than it was then.
-    pub fn difference(&self, earlier: &Histogram) -> Option<Histogram> {
-        let mut difference = Histogram { sum_ns: self.sum_ns.checked_sub(earlier.sum_ns)?, ..Histogram::default() };
-        for (bucket, count) in difference.counts.iter_mut().enumerate() {
-            *count = self.counts[bucket].checked_sub(earlier.counts[bucket])?;
-        }
-        Some(difference)
-    }
-
-    /// Adds the latencies of `other`.
-    pub fn merge(&mut self, other: &Histogram) {
-        self.sum_ns += other.sum_ns;
-        for (count, other_count) in self.counts.iter_mut().zip(&other.counts) {
-            *count += other_count;
-        }
-    }
-
-    /// Number of latencies.
-    pub fn count(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
+/// What follows from a histogram.
+pub trait Quantiles {
     /// Mean latency in nanoseconds, `None` if there is no latency.
-    pub fn mean_ns(&self) -> Option<f64> {
-        let count = self.count();
-        (count > 0).then(|| self.sum_ns as f64 / count as f64)
-    }
+    fn mean_ns(&self) -> Option<f64>;
 
     /// The latency in nanoseconds below which a fraction `q` of all lie; `None` if there is no latency, or if `q` is
     /// not in 0 to 1.
@@ -72,7 +28,24 @@ impl Histogram {
     /// Inside a bucket latencies are taken to be spread evenly on a logarithmic scale, except in the first bucket, which
     /// begins at 0 and has no such scale: there it is a linear one. In the last bucket, which has no end, the result is
     /// where it begins.
-    pub fn quantile(&self, q: f64) -> Option<f64> {
+    fn quantile(&self, q: f64) -> Option<f64>;
+
+    /// The bucket at `index`, with its bounds.
+    ///
+    /// Panics if there are not that many buckets.
+    fn bucket(&self, index: usize) -> Bucket;
+
+    /// All buckets that are not empty, shortest latencies first.
+    fn non_empty_buckets(&self) -> impl Iterator<Item = Bucket>;
+}
+
+impl Quantiles for Histogram {
+    fn mean_ns(&self) -> Option<f64> {
+        let count = self.count();
+        (count > 0).then(|| self.sum_ns as f64 / count as f64)
+    }
+
+    fn quantile(&self, q: f64) -> Option<f64> {
         if !(0.0..=1.0).contains(&q) {
             return None;
         }
@@ -91,15 +64,11 @@ impl Histogram {
         result
     }
 
-    /// The bucket at `index`, with its bounds.
-    ///
-    /// Panics if there are not that many buckets.
-    pub fn bucket(&self, index: usize) -> Bucket {
+    fn bucket(&self, index: usize) -> Bucket {
         Bucket { lower_ns: lower_bound_ns(index), upper_ns: upper_bound_ns(index), count: self.counts[index] }
     }
 
-    /// All buckets that are not empty, shortest latencies first.
-    pub fn non_empty_buckets(&self) -> impl Iterator<Item = Bucket> {
+    fn non_empty_buckets(&self) -> impl Iterator<Item = Bucket> {
         (0..N_BUCKETS).map(|index| self.bucket(index)).filter(|bucket| bucket.count > 0)
     }
 }
@@ -204,15 +173,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_merged_is_taken_away_by_the_difference() {
+    fn what_was_added_is_taken_away_by_the_difference() {
         let (earlier, later) = (histogram(&[(100, 3), (0, 1)]), histogram(&[(100, 2), (9000, 7)]));
         let mut sum = earlier;
-        sum.merge(&later);
+        sum.add(&later);
         assert_eq!(sum.count(), 13);
-        assert_eq!(sum.difference(&earlier), Some(later));
-        assert_eq!(earlier.difference(&sum), None);
+        assert_eq!(sum.since(&earlier, "write", "latency"), Ok(later));
+        assert!(earlier.since(&sum, "write", "latency").is_err());
         let less_time = Histogram { sum_ns: earlier.sum_ns - 1, ..earlier };
-        assert_eq!(less_time.difference(&earlier), None);
+        assert!(less_time.since(&earlier, "write", "latency").is_err());
     }
 
     #[test]

@@ -3,13 +3,9 @@
 //! Counters only grow while a session lasts; one that is lower than before is an error of whoever read it, and is
 //! reported rather than hidden.
 
-use prefault_ebpf::{CopyLedger, Latency, Ledger, PathLedger, PrefaultLedger, WriteLedger};
+use prefault_ebpf::{Ledger, WentBackwards};
 
-use super::snapshot::zero_ledger;
-use super::{
-    CopyStats, FilesystemCounters, FilesystemInterval, Histogram, LossReport, Mode, OwnCost, PathStats, PrefaultStats,
-    Snapshot, WriteStats,
-};
+use super::{FilesystemCounters, FilesystemInterval, LossReport, OwnCost, PathCounters, PathStats, Snapshot};
 
 /// What happened between two snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,21 +24,8 @@ pub struct Interval {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IntervalError {
     /// A counter was higher in the earlier snapshot.
-    #[error("counter {counter} went backwards, from {earlier} to {later}")]
-    WentBackwards {
-        /// Its name.
-        counter: &'static str,
-        /// Its value in the earlier snapshot.
-        earlier: u64,
-        /// Its value in the later snapshot.
-        later: u64,
-    },
-    /// Buckets or sum of a histogram were higher in the earlier snapshot.
-    #[error("latencies of {operation} went backwards")]
-    LatencyWentBackwards {
-        /// Whose latencies.
-        operation: &'static str,
-    },
+    #[error("counter {}.{} went backwards, from {} to {}", .0.ledger, .0.counter, .0.earlier, .0.later)]
+    WentBackwards(WentBackwards),
     /// The earlier snapshot has a slot that the later one has not.
     #[error("slot {slot} vanished")]
     SlotVanished {
@@ -92,13 +75,14 @@ impl Interval {
     }
 }
 
-fn grown(counter: &'static str, earlier: u64, later: u64) -> Result<u64, IntervalError> {
-    later.checked_sub(earlier).ok_or(IntervalError::WentBackwards { counter, earlier, later })
+impl From<WentBackwards> for IntervalError {
+    fn from(error: WentBackwards) -> Self {
+        Self::WentBackwards(error)
+    }
 }
 
-fn latency_between(operation: &'static str, earlier: &Latency, later: &Latency) -> Result<Histogram, IntervalError> {
-    let difference = Histogram::from(later).difference(&Histogram::from(earlier));
-    difference.ok_or(IntervalError::LatencyWentBackwards { operation })
+fn grown(counter: &'static str, earlier: u64, later: u64) -> Result<u64, WentBackwards> {
+    later.checked_sub(earlier).ok_or(WentBackwards { ledger: "session", counter, earlier, later })
 }
 
 fn loss_between(earlier: &Snapshot, later: &Snapshot) -> Result<LossReport, IntervalError> {
@@ -122,66 +106,11 @@ fn filesystem_between(
     later: &FilesystemCounters,
     path_names: &[impl AsRef<str>],
 ) -> Result<FilesystemInterval, IntervalError> {
-    let nothing = zero_ledger();
-    let Ledger { write, prefault, copy } = earlier.map_or(&nothing, |earlier| &earlier.ledger);
+    let before = earlier.map_or(&Ledger::ZERO, |earlier| &earlier.ledger);
     Ok(FilesystemInterval {
         identity: later.identity.clone(),
-        write: write_between(write, &later.ledger.write)?,
-        prefault: prefault_between(prefault, &later.ledger.prefault)?,
-        copy: copy_between(copy, &later.ledger.copy)?,
+        ledger: later.ledger.since(before)?,
         paths: paths_between(earlier, later, path_names)?,
-    })
-}
-
-fn write_between(earlier: &WriteLedger, later: &WriteLedger) -> Result<WriteStats, IntervalError> {
-    let WriteLedger { calls, bytes, errors, kernel_calls, latency } = earlier;
-    Ok(WriteStats {
-        calls: grown("write.calls", *calls, later.calls)?,
-        bytes: grown("write.bytes", *bytes, later.bytes)?,
-        errors: grown("write.errors", *errors, later.errors)?,
-        kernel_calls: grown("write.kernel_calls", *kernel_calls, later.kernel_calls)?,
-        latency: latency_between("write", latency, &later.latency)?,
-    })
-}
-
-fn prefault_between(earlier: &PrefaultLedger, later: &PrefaultLedger) -> Result<PrefaultStats, IntervalError> {
-    let PrefaultLedger {
-        calls,
-        bytes,
-        failed_wholly,
-        failed_partly,
-        needed_minor,
-        needed_major,
-        minor_faults,
-        major_faults,
-        kernel_calls,
-        latency,
-    } = earlier;
-    Ok(PrefaultStats {
-        calls: grown("prefault.calls", *calls, later.calls)?,
-        bytes: grown("prefault.bytes", *bytes, later.bytes)?,
-        failed_wholly: grown("prefault.failed_wholly", *failed_wholly, later.failed_wholly)?,
-        failed_partly: grown("prefault.failed_partly", *failed_partly, later.failed_partly)?,
-        needed_minor: grown("prefault.needed_minor", *needed_minor, later.needed_minor)?,
-        needed_major: grown("prefault.needed_major", *needed_major, later.needed_major)?,
-        minor_faults: grown("prefault.minor_faults", *minor_faults, later.minor_faults)?,
-        major_faults: grown("prefault.major_faults", *major_faults, later.major_faults)?,
-        kernel_calls: grown("prefault.kernel_calls", *kernel_calls, later.kernel_calls)?,
-        latency: latency_between("prefault", latency, &later.latency)?,
-    })
-}
-
-fn copy_between(earlier: &CopyLedger, later: &CopyLedger) -> Result<CopyStats, IntervalError> {
-    let CopyLedger { calls, bytes_asked, bytes_copied, zero, partial, kernel_calls, kernel_bytes, latency } = earlier;
-    Ok(CopyStats {
-        calls: grown("copy.calls", *calls, later.calls)?,
-        bytes_asked: grown("copy.bytes_asked", *bytes_asked, later.bytes_asked)?,
-        bytes_copied: grown("copy.bytes_copied", *bytes_copied, later.bytes_copied)?,
-        zero: grown("copy.zero", *zero, later.zero)?,
-        partial: grown("copy.partial", *partial, later.partial)?,
-        kernel_calls: grown("copy.kernel_calls", *kernel_calls, later.kernel_calls)?,
-        kernel_bytes: grown("copy.kernel_bytes", *kernel_bytes, later.kernel_bytes)?,
-        latency: latency_between("copy", latency, &later.latency)?,
     })
 }
 
@@ -195,35 +124,12 @@ fn paths_between(
     if let Some(vanished) = earlier_paths.iter().find(|counters| !in_later(counters.path)) {
         return Err(IntervalError::PathVanished { slot: later.slot, path: vanished.path });
     }
-    let between = |path: u32, earlier: &PathLedger, later: &PathLedger| {
-        let PathLedger { entered, calls, eager, on_demand, prefaults, copies, passed } = *earlier;
-        let difference = PathLedger {
-            entered: grown("path.entered", entered, later.entered)?,
-            calls: grown("path.calls", calls, later.calls)?,
-            eager: grown("path.eager", eager, later.eager)?,
-            on_demand: grown("path.on_demand", on_demand, later.on_demand)?,
-            prefaults: grown("path.prefaults", prefaults, later.prefaults)?,
-            copies: grown("path.copies", copies, later.copies)?,
-            passed: grown("path.passed", passed, later.passed)?,
-        };
-        Ok(PathStats {
-            path,
-            function: path_name(path, path_names),
-            mode: Mode::of(&difference),
-            entered: difference.entered,
-            calls: difference.calls,
-            eager: difference.eager,
-            on_demand: difference.on_demand,
-            prefaults: difference.prefaults,
-            copies: difference.copies,
-            passed: difference.passed,
-        })
-    };
-    let paths = later.paths.iter().map(|counters| {
+    let between = |counters: &PathCounters| {
         let before = earlier_paths.iter().find(|before| before.path == counters.path);
-        between(counters.path, &before.map(|before| before.ledger).unwrap_or_default(), &counters.ledger)
-    });
-    paths.collect()
+        let ledger = counters.ledger.since(&before.map(|before| before.ledger).unwrap_or_default())?;
+        Ok(PathStats { path: counters.path, function: path_name(counters.path, path_names), ledger })
+    };
+    later.paths.iter().map(between).collect()
 }
 
 /// The function of a path, `path#N` if `path_names` does not have it.
@@ -233,17 +139,17 @@ pub(super) fn path_name(path: u32, path_names: &[impl AsRef<str>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use prefault_ebpf::{Loss, N_LOSSES, OTHER_SLOT};
+    use prefault_ebpf::{Loss, N_LOSSES, OTHER_SLOT, PathLedger};
 
     use super::*;
-    use crate::data::{Filesystem, PathCounters};
+    use crate::data::{Filesystem, Mode};
 
     const NAMES: [&str; 2] = ["generic_perform_write", "btrfs_buffered_write"];
 
     fn filesystem(slot: u32, calls: u64) -> FilesystemCounters {
-        let mut ledger = zero_ledger();
+        let mut ledger = Ledger::ZERO;
         ledger.write.calls = calls;
-        ledger.write.latency.buckets[30] = calls;
+        ledger.write.latency.counts[30] = calls;
         ledger.write.latency.sum_ns = calls * 3000;
         let path = PathLedger {
             entered: calls,
@@ -280,9 +186,9 @@ mod tests {
         let later = snapshot(3_000, vec![filesystem(1, 130), filesystem(2, 5), filesystem(OTHER_SLOT, 7)]);
         let interval = between(&earlier, &later).expect("in order");
         assert_eq!(interval.duration_ns, 2_000);
-        let calls: Vec<u64> = interval.filesystems.iter().map(|filesystem| filesystem.write.calls).collect();
+        let calls: Vec<u64> = interval.filesystems.iter().map(|filesystem| filesystem.ledger.write.calls).collect();
         assert_eq!(calls, [30, 0, 7]);
-        assert_eq!(interval.filesystems[0].write.latency.count(), 30);
+        assert_eq!(interval.filesystems[0].ledger.write.latency.count(), 30);
         assert_eq!(interval.filesystems[0].prefault_share(), Some(0.0));
         assert_eq!(interval.filesystems[1].prefault_share(), None);
         let active: Vec<&str> = interval.active().map(|filesystem| &*filesystem.identity.fstype).collect();
@@ -299,8 +205,8 @@ mod tests {
         later.filesystems[0].paths.push(PathCounters { path: 9, ledger: PathLedger::default() });
         let interval = between(&earlier, &later).expect("in order");
         let [first, unnamed] = &interval.filesystems[0].paths[..] else { panic!("two paths") };
-        assert_eq!((first.mode, first.calls, &*first.function), (Mode::OnDemand, 10, "btrfs_buffered_write"));
-        assert_eq!((unnamed.mode, &*unnamed.function), (Mode::NotSeen, "path#9"));
+        assert_eq!((first.mode(), first.ledger.calls, &*first.function), (Mode::OnDemand, 10, "btrfs_buffered_write"));
+        assert_eq!((unnamed.mode(), &*unnamed.function), (Mode::NotSeen, "path#9"));
         let active: Vec<u32> = interval.filesystems[0].active_paths().map(|path| path.path).collect();
         assert_eq!(active, [1]);
     }
@@ -322,14 +228,14 @@ mod tests {
     fn what_cannot_be_one_session_is_an_error() {
         let base = snapshot(10, vec![filesystem(0, 100)]);
         let error = |later: &Snapshot| between(&base, later).expect_err("not one session").to_string();
-        assert_eq!(error(&snapshot(9, vec![filesystem(0, 100)])), "counter time went backwards, from 10 to 9");
+        assert_eq!(error(&snapshot(9, vec![filesystem(0, 100)])), "counter session.time went backwards, from 10 to 9");
         assert_eq!(error(&snapshot(10, vec![])), "slot 0 vanished");
         assert_eq!(error(&snapshot(10, vec![filesystem(0, 99)])), "counter write.calls went backwards, from 100 to 99");
         let mut no_path = base.clone();
         no_path.filesystems[0].paths.clear();
         assert_eq!(error(&no_path), "path 1 of slot 0 vanished");
         let mut lower_bucket = base.clone();
-        lower_bucket.filesystems[0].ledger.write.latency.buckets[30] = 1;
-        assert_eq!(error(&lower_bucket), "latencies of write went backwards");
+        lower_bucket.filesystems[0].ledger.write.latency.counts[30] = 1;
+        assert_eq!(error(&lower_bucket), "counter write.latency went backwards, from 100 to 1");
     }
 }

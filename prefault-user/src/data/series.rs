@@ -6,13 +6,11 @@
 
 use std::collections::HashMap;
 
-use prefault_ebpf::{OTHER_SLOT, PathLedger};
+use prefault_ebpf::{Ledger, OTHER_SLOT, PathLedger};
 
 use super::{
-    Filesystem, FilesystemCounters, Interval, IntervalError, OwnCost, PathCounters, Silenced, Snapshot, add_ledger,
-    add_path_ledger,
+    Filesystem, FilesystemCounters, Interval, IntervalError, OwnCost, PathCounters, Silenced, Snapshot,
     exported::{Labels, Series},
-    zero_ledger,
 };
 
 /// What becomes of a slot, from when it is first seen.
@@ -119,10 +117,10 @@ impl SeriesTable {
                 device: labels.device.clone(),
                 ..Filesystem::other()
             },
-            ledger: zero_ledger(),
+            ledger: Ledger::ZERO,
             paths: Vec::new(),
         });
-        let mut sums: Vec<_> = of_series.chain([FilesystemCounters::other(zero_ledger(), Vec::new())]).collect();
+        let mut sums: Vec<_> = of_series.chain([FilesystemCounters::other(Ledger::ZERO, Vec::new())]).collect();
         let other = self.labels.len();
         for filesystem in &snapshot.filesystems {
             let index = match self.slots.get(&filesystem.slot).copied() {
@@ -145,14 +143,14 @@ impl Labels {
 }
 
 fn add(sum: &mut FilesystemCounters, part: &FilesystemCounters, path_names: &[impl AsRef<str>]) {
-    add_ledger(&mut sum.ledger, &part.ledger);
+    sum.ledger.add(&part.ledger);
     for path in &part.paths {
         let number = first_of_that_name(path.path, path_names);
         let index = sum.paths.iter().position(|known| known.path == number).unwrap_or_else(|| {
             sum.paths.push(PathCounters { path: number, ledger: PathLedger::default() });
             sum.paths.len() - 1
         });
-        add_path_ledger(&mut sum.paths[index].ledger, &path.ledger);
+        sum.paths[index].ledger.add(&path.ledger);
     }
     sum.paths.sort_by_key(|path| path.path);
 }
@@ -169,7 +167,7 @@ mod tests {
     use super::*;
 
     fn counters(slot: u32, device: &str, n_writes: u64, paths: &[u32]) -> FilesystemCounters {
-        let mut ledger = zero_ledger();
+        let mut ledger = Ledger::ZERO;
         ledger.write.calls = n_writes;
         let ledger_of_path = PathLedger { entered: n_writes, calls: n_writes, ..PathLedger::default() };
         let identity = Filesystem { fstype: "fs".to_owned(), device: device.to_owned(), major: 0, minor: slot };
@@ -197,7 +195,7 @@ mod tests {
     /// Device and writes of each series.
     fn writes(table: &mut SeriesTable, filesystems: Vec<FilesystemCounters>) -> (Vec<(String, u64)>, u64) {
         let totals = table.totals(0, &snapshot(filesystems), &["a"], label).expect("in order");
-        let of = |series: &Series| (series.labels.device.clone(), series.totals.write.calls);
+        let of = |series: &Series| (series.labels.device.clone(), series.totals.ledger.write.calls);
         (totals.filesystems.iter().map(of).collect(), totals.n_over_limit)
     }
 
@@ -235,7 +233,7 @@ mod tests {
         let snapshot = snapshot(vec![counters(1, "x", 5, &[2, 0, 1])]);
         let totals = table.totals(0, &snapshot, &["write", "other", "write"], label).expect("in order");
         let paths = totals.filesystems[0].totals.paths.iter();
-        let of = |path: &crate::data::PathStats| (path.function.clone(), path.calls);
+        let of = |path: &crate::data::PathStats| (path.function.clone(), path.ledger.calls);
         assert_eq!(paths.map(of).collect::<Vec<_>>(), [("write".to_owned(), 10), ("other".to_owned(), 5)]);
     }
 

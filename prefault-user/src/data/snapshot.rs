@@ -1,11 +1,8 @@
-//! Raw cumulative counters, as read at one moment, and sums of the ABI's ledgers over CPUs.
+//! Raw cumulative counters, as read at one moment.
 //!
-//! Nothing is derived here: rates, percentages and quantiles come from the difference of two snapshots. The ledgers are
-//! plain arrays shared with the kernel side, so what they lack is added here as free functions.
+//! Nothing is derived here: rates, percentages and quantiles come from the difference of two snapshots.
 
-use prefault_ebpf::{
-    CopyLedger, Latency, Ledger, N_BUCKETS, N_LOSSES, OTHER_SLOT, PathLedger, PrefaultLedger, SlotInfo, WriteLedger,
-};
+use prefault_ebpf::{Ledger, N_LOSSES, OTHER_SLOT, PathLedger, SlotInfo};
 
 use super::{OwnCost, Silenced};
 
@@ -98,113 +95,6 @@ pub fn text_until_nul(bytes: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-const ZERO_LATENCY: Latency = Latency { sum_ns: 0, buckets: [0; N_BUCKETS] };
-
-/// A ledger in which nothing has been counted.
-pub const fn zero_ledger() -> Ledger {
-    Ledger {
-        write: WriteLedger { calls: 0, bytes: 0, errors: 0, kernel_calls: 0, latency: ZERO_LATENCY },
-        prefault: PrefaultLedger {
-            calls: 0,
-            bytes: 0,
-            failed_wholly: 0,
-            failed_partly: 0,
-            needed_minor: 0,
-            needed_major: 0,
-            minor_faults: 0,
-            major_faults: 0,
-            kernel_calls: 0,
-            latency: ZERO_LATENCY,
-        },
-        copy: CopyLedger {
-            calls: 0,
-            bytes_asked: 0,
-            bytes_copied: 0,
-            zero: 0,
-            partial: 0,
-            kernel_calls: 0,
-            kernel_bytes: 0,
-            latency: ZERO_LATENCY,
-        },
-    }
-}
-
-/// Adds one CPU's ledger to a sum.
-pub fn add_ledger(sum: &mut Ledger, part: &Ledger) {
-    let Ledger { write, prefault, copy } = part;
-    add_write(&mut sum.write, write);
-    add_prefault(&mut sum.prefault, prefault);
-    add_copy(&mut sum.copy, copy);
-}
-
-/// Adds one CPU's path ledger to a sum.
-pub fn add_path_ledger(sum: &mut PathLedger, part: &PathLedger) {
-    let PathLedger { entered, calls, eager, on_demand, prefaults, copies, passed } = part;
-    sum.entered += entered;
-    sum.calls += calls;
-    sum.eager += eager;
-    sum.on_demand += on_demand;
-    sum.prefaults += prefaults;
-    sum.copies += copies;
-    sum.passed += passed;
-}
-
-// Each part is taken apart whole, so that a counter added to the ABI cannot be forgotten here.
-
-fn add_write(sum: &mut WriteLedger, part: &WriteLedger) {
-    let WriteLedger { calls, bytes, errors, kernel_calls, latency } = part;
-    sum.calls += calls;
-    sum.bytes += bytes;
-    sum.errors += errors;
-    sum.kernel_calls += kernel_calls;
-    add_latency(&mut sum.latency, latency);
-}
-
-fn add_prefault(sum: &mut PrefaultLedger, part: &PrefaultLedger) {
-    let PrefaultLedger {
-        calls,
-        bytes,
-        failed_wholly,
-        failed_partly,
-        needed_minor,
-        needed_major,
-        minor_faults,
-        major_faults,
-        kernel_calls,
-        latency,
-    } = part;
-    sum.calls += calls;
-    sum.bytes += bytes;
-    sum.failed_wholly += failed_wholly;
-    sum.failed_partly += failed_partly;
-    sum.needed_minor += needed_minor;
-    sum.needed_major += needed_major;
-    sum.minor_faults += minor_faults;
-    sum.major_faults += major_faults;
-    sum.kernel_calls += kernel_calls;
-    add_latency(&mut sum.latency, latency);
-}
-
-fn add_copy(sum: &mut CopyLedger, part: &CopyLedger) {
-    let CopyLedger { calls, bytes_asked, bytes_copied, zero, partial, kernel_calls, kernel_bytes, latency } = part;
-    sum.calls += calls;
-    sum.bytes_asked += bytes_asked;
-    sum.bytes_copied += bytes_copied;
-    sum.zero += zero;
-    sum.partial += partial;
-    sum.kernel_calls += kernel_calls;
-    sum.kernel_bytes += kernel_bytes;
-    add_latency(&mut sum.latency, latency);
-}
-
-fn add_latency(sum: &mut Latency, part: &Latency) {
-    let Latency { sum_ns, buckets } = part;
-    sum.sum_ns += sum_ns;
-    for (sum_bucket, bucket) in sum.buckets.iter_mut().zip(buckets) {
-        *sum_bucket += bucket;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use prefault_ebpf::SlotKey;
@@ -233,40 +123,5 @@ mod tests {
             let expected = Filesystem { fstype: expected_type.into(), device: device.into(), major, minor };
             assert_eq!(Filesystem::from_slot_info(&info, resolved), expected);
         }
-    }
-
-    /// A ledger whose words are 1, 2, 3 and so on, times `factor`.
-    fn numbered_ledger(factor: u64) -> Ledger {
-        let words: Vec<u64> = (1..=size_of::<Ledger>() as u64 / 8).map(|word| word * factor).collect();
-        // SAFETY: the ABI asserts that a ledger is nothing but u64 counters, every value of which is valid, and the
-        // vector is as long and aligned as u64.
-        unsafe { words.as_ptr().cast::<Ledger>().read() }
-    }
-
-    fn words(ledger: &Ledger) -> Vec<u64> {
-        let n_words = size_of::<Ledger>() / 8;
-        // SAFETY: as above, in the other direction; the slice does not outlive the borrow.
-        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(ledger).cast::<u64>(), n_words) }.to_vec()
-    }
-
-    #[test]
-    fn adding_ledgers_adds_every_counter_of_them() {
-        let mut sum = zero_ledger();
-        assert!(words(&sum).iter().all(|word| *word == 0));
-        add_ledger(&mut sum, &numbered_ledger(1));
-        add_ledger(&mut sum, &numbered_ledger(1000));
-        assert_eq!(words(&sum), words(&numbered_ledger(1001)));
-    }
-
-    #[test]
-    fn adding_path_ledgers_adds_every_counter_of_them() {
-        let mut sum = PathLedger { entered: 6, calls: 1, eager: 2, on_demand: 3, prefaults: 4, copies: 5, passed: 7 };
-        add_path_ledger(
-            &mut sum,
-            &PathLedger { entered: 60, calls: 10, eager: 20, on_demand: 30, prefaults: 40, copies: 50, passed: 70 },
-        );
-        assert_eq!((sum.entered, sum.calls, sum.eager, sum.on_demand), (66, 11, 22, 33));
-        assert_eq!((sum.prefaults, sum.copies), (44, 55));
-        assert_eq!(sum.passed, 77);
     }
 }

@@ -2,7 +2,7 @@
 
 use prefault_ebpf::N_BUCKETS;
 
-use crate::data::{Bucket, Histogram};
+use crate::data::{Bucket, Histogram, Quantiles as _};
 
 use super::units;
 

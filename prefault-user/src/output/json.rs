@@ -7,10 +7,15 @@ use std::collections::BTreeMap;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use prefault_ebpf::{CopyLedger, Ledger, PathLedger, PrefaultLedger, WriteLedger};
+
 use crate::data::{
-    Bucket, CopyStats, Estimate, EventRecord, FilesystemEstimates, FilesystemInterval, Floor, Histogram, Limited,
-    LossReport, PathStats, Points, PrefaultStats, QUANTITIES, Report, SiteReport, WriteStats,
+    Estimate, EventRecord, FilesystemEstimates, FilesystemInterval, Floor, Limited, LossReport, PathStats, Points,
+    QUANTITIES, Report, SiteReport,
 };
+
+/// Version of the format: it grows when a field is removed, renamed, or given another meaning or unit.
+pub const FORMAT_VERSION: u32 = 1;
 
 /// The document as indented text, ended by a newline.
 ///
@@ -30,6 +35,7 @@ pub fn line(report: &Report) -> serde_json::Result<String> {
 
 #[derive(Serialize)]
 struct Document<'a> {
+    format_version: u32,
     kernel: &'a str,
     duration_ns: u64,
     timed_one_in: Option<u32>,
@@ -94,9 +100,9 @@ struct Filesystem<'a> {
     major: u32,
     minor: u32,
     paths: Vec<Path<'a>>,
-    write: Write,
-    prefault: Prefault,
-    copy: Copies,
+    write: &'a WriteLedger,
+    prefault: Prefault<'a>,
+    copy: &'a CopyLedger,
 }
 
 #[derive(Serialize)]
@@ -109,50 +115,12 @@ struct Path<'a> {
     copies: u64,
 }
 
+/// The ledger, and what is said of it besides.
 #[derive(Serialize)]
-struct Write {
-    calls: u64,
-    bytes: u64,
-    errors: u64,
-    kernel_calls: u64,
-    sum_ns: u64,
-    buckets: Vec<Le>,
-}
-
-#[derive(Serialize)]
-struct Prefault {
-    calls: u64,
-    bytes: u64,
-    needed_minor: u64,
-    needed_major: u64,
+struct Prefault<'a> {
+    #[serde(flatten)]
+    ledger: &'a PrefaultLedger,
     failed: u64,
-    failed_wholly: u64,
-    failed_partly: u64,
-    minor_faults: u64,
-    major_faults: u64,
-    kernel_calls: u64,
-    sum_ns: u64,
-    buckets: Vec<Le>,
-}
-
-#[derive(Serialize)]
-struct Copies {
-    calls: u64,
-    bytes_asked: u64,
-    bytes_copied: u64,
-    zero: u64,
-    partial: u64,
-    kernel_calls: u64,
-    kernel_bytes: u64,
-    sum_ns: u64,
-    buckets: Vec<Le>,
-}
-
-/// A bucket that is not empty, by its inclusive upper bound; counts are of this bucket alone, not cumulative.
-#[derive(Serialize)]
-struct Le {
-    le_ns: Option<u64>,
-    count: u64,
 }
 
 #[derive(Serialize)]
@@ -190,6 +158,7 @@ struct Event<'a> {
 impl<'a> From<&'a Report> for Document<'a> {
     fn from(report: &'a Report) -> Self {
         Self {
+            format_version: FORMAT_VERSION,
             kernel: &report.kernel,
             duration_ns: report.interval.duration_ns,
             timed_one_in: report.timing.one_in(),
@@ -253,96 +222,30 @@ impl<'a> From<&'a FilesystemEstimates> for EstimatesOf<'a> {
 
 impl<'a> From<&'a FilesystemInterval> for Filesystem<'a> {
     fn from(filesystem: &'a FilesystemInterval) -> Self {
-        let identity = &filesystem.identity;
+        let FilesystemInterval { identity, ledger: Ledger { write, prefault, copy }, .. } = filesystem;
         Self {
             fstype: &identity.fstype,
             device: &identity.device,
             major: identity.major,
             minor: identity.minor,
             paths: filesystem.active_paths().map(Path::from).collect(),
-            write: (&filesystem.write).into(),
-            prefault: (&filesystem.prefault).into(),
-            copy: (&filesystem.copy).into(),
+            write,
+            prefault: Prefault { ledger: prefault, failed: prefault.failed() },
+            copy,
         }
     }
 }
 
 impl<'a> From<&'a PathStats> for Path<'a> {
     fn from(path: &'a PathStats) -> Self {
-        let PathStats {
-            path: _,
-            entered: _,
-            eager: _,
-            on_demand: _,
-            passed: _,
-            function,
-            mode,
+        let PathLedger { calls, prefaults, copies, .. } = path.ledger;
+        Self {
+            function: &path.function,
+            mode: path.mode().name(),
             calls,
+            not_returned: path.ledger.not_returned(),
             prefaults,
             copies,
-        } = path;
-        Self {
-            function,
-            mode: mode.name(),
-            calls: *calls,
-            not_returned: path.not_returned(),
-            prefaults: *prefaults,
-            copies: *copies,
-        }
-    }
-}
-
-impl From<&WriteStats> for Write {
-    fn from(stats: &WriteStats) -> Self {
-        let WriteStats { calls, bytes, errors, kernel_calls, latency } = *stats;
-        Self { calls, bytes, errors, kernel_calls, sum_ns: latency.sum_ns, buckets: buckets(&latency) }
-    }
-}
-
-impl From<&PrefaultStats> for Prefault {
-    fn from(stats: &PrefaultStats) -> Self {
-        let PrefaultStats {
-            calls,
-            bytes,
-            failed_wholly,
-            failed_partly,
-            needed_minor,
-            needed_major,
-            minor_faults,
-            major_faults,
-            kernel_calls,
-            latency,
-        } = *stats;
-        Self {
-            calls,
-            bytes,
-            needed_minor,
-            needed_major,
-            failed: stats.failed(),
-            failed_wholly,
-            failed_partly,
-            minor_faults,
-            major_faults,
-            kernel_calls,
-            sum_ns: latency.sum_ns,
-            buckets: buckets(&latency),
-        }
-    }
-}
-
-impl From<&CopyStats> for Copies {
-    fn from(stats: &CopyStats) -> Self {
-        let CopyStats { calls, bytes_asked, bytes_copied, zero, partial, kernel_calls, kernel_bytes, latency } = *stats;
-        Self {
-            calls,
-            bytes_asked,
-            bytes_copied,
-            zero,
-            partial,
-            kernel_calls,
-            kernel_bytes,
-            sum_ns: latency.sum_ns,
-            buckets: buckets(&latency),
         }
     }
 }
@@ -384,10 +287,6 @@ impl<'a> From<&'a EventRecord> for Event<'a> {
             path: &event.path,
         }
     }
-}
-
-fn buckets(histogram: &Histogram) -> Vec<Le> {
-    histogram.non_empty_buckets().map(|Bucket { upper_ns, count, .. }| Le { le_ns: upper_ns, count }).collect()
 }
 
 fn loss<S: Serializer>(loss: &LossReport, serializer: S) -> Result<S::Ok, S::Error> {

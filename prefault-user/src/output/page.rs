@@ -99,12 +99,12 @@ fn filesystems(page: &mut String, exported: &Exported) {
             (device, mount_point) => format!("{} on {device}, {mount_point}", labels.fstype),
         };
         let counts = [
-            units::count(totals.write.calls),
-            units::bytes(totals.write.bytes),
-            units::count(totals.prefault.calls),
-            units::count(totals.prefault.needed()),
-            units::count(totals.copy.calls),
-            units::count(totals.copy.short()),
+            units::count(totals.ledger.write.calls),
+            units::bytes(totals.ledger.write.bytes),
+            units::count(totals.ledger.prefault.calls),
+            units::count(totals.ledger.prefault.needed()),
+            units::count(totals.ledger.copy.calls),
+            units::count(totals.ledger.copy.short()),
         ];
         // Writing to a string does not fail.
         let _unused = writeln!(

@@ -132,9 +132,9 @@ fn section(filesystem: &FilesystemInterval, report: &Report) -> String {
     }
     // The time of a write has all the points in it that it met.
     for (name, latency, floor_ns) in [
-        ("write", &filesystem.write.latency, None),
-        ("prefault", &filesystem.prefault.latency, floor_of(filesystem, report, "prefault")),
-        ("copy", &filesystem.copy.latency, floor_of(filesystem, report, "copy")),
+        ("write", &filesystem.ledger.write.latency, None),
+        ("prefault", &filesystem.ledger.prefault.latency, floor_of(filesystem, report, "prefault")),
+        ("copy", &filesystem.ledger.copy.latency, floor_of(filesystem, report, "copy")),
     ] {
         text.push('\n');
         text.push_str(&indented(&histogram::histogram(name, latency, floor_ns)));
@@ -145,17 +145,17 @@ fn section(filesystem: &FilesystemInterval, report: &Report) -> String {
 fn paths(filesystem: &FilesystemInterval) -> String {
     let name_width = filesystem.active_paths().map(|path| path.function.chars().count()).max().unwrap_or(0);
     let line = |path: &PathStats| {
-        let not_returned = match path.not_returned() {
+        let not_returned = match path.ledger.not_returned() {
             0 => String::new(),
             n => format!(", {} not returned yet", units::counted(n, "call", "calls")),
         };
         format!(
             "  {:<name_width$}  {:<9}  {}, {}, {}{not_returned}\n",
             path.function,
-            path.mode,
-            units::counted(path.calls, "call", "calls"),
-            units::counted(path.prefaults, "prefault", "prefaults"),
-            units::counted(path.copies, "copy", "copies"),
+            path.mode(),
+            units::counted(path.ledger.calls, "call", "calls"),
+            units::counted(path.ledger.prefaults, "prefault", "prefaults"),
+            units::counted(path.ledger.copies, "copy", "copies"),
         )
     };
     filesystem.active_paths().map(line).collect()

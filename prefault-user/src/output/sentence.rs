@@ -3,13 +3,15 @@
 //! A short copy means something else on an eager path, where the prefault has already repaired what would have failed,
 //! than on an on-demand one. So each mode has its own sentences, and unlike modes are never compared.
 
-use crate::data::{CopyStats, FilesystemInterval, Mode, PrefaultStats};
+use prefault_ebpf::{CopyLedger, Ledger, PrefaultLedger};
+
+use crate::data::{FilesystemInterval, Mode, Quantiles as _};
 
 use super::units::{self, count, fraction, percent};
 
 /// The sentences for a filesystem, without a newline.
 pub fn verdict(filesystem: &FilesystemInterval) -> String {
-    let FilesystemInterval { prefault, copy, .. } = filesystem;
+    let Ledger { prefault, copy, .. } = &filesystem.ledger;
     let mut sentences = match filesystem.mode() {
         Mode::Eager => eager(filesystem),
         Mode::OnDemand => on_demand(filesystem),
@@ -29,7 +31,7 @@ pub fn verdict(filesystem: &FilesystemInterval) -> String {
 }
 
 fn eager(filesystem: &FilesystemInterval) -> Vec<String> {
-    let FilesystemInterval { prefault, copy, .. } = filesystem;
+    let Ledger { prefault, copy, .. } = &filesystem.ledger;
     let user_calls = prefault.user_calls();
     let Some(needed) = fraction(prefault.needed(), user_calls) else {
         return vec!["Eager: no prefault of user memory.".to_owned(), copies(copy)];
@@ -48,7 +50,7 @@ fn eager(filesystem: &FilesystemInterval) -> Vec<String> {
 }
 
 fn on_demand(filesystem: &FilesystemInterval) -> Vec<String> {
-    let FilesystemInterval { prefault, copy, .. } = filesystem;
+    let Ledger { prefault, copy, .. } = &filesystem.ledger;
     let mut sentences = vec![format!("On-demand: {}", lower_first(&copies(copy)))];
     if prefault.user_calls() > 0 {
         sentences.push(prefaults(prefault));
@@ -59,7 +61,7 @@ fn on_demand(filesystem: &FilesystemInterval) -> Vec<String> {
     sentences
 }
 
-fn prefaults(prefault: &PrefaultStats) -> String {
+fn prefaults(prefault: &PrefaultLedger) -> String {
     let user_calls = prefault.user_calls();
     let Some(needed) = fraction(prefault.needed(), user_calls) else {
         return "No prefault of user memory ran.".to_owned();
@@ -72,7 +74,7 @@ fn prefaults(prefault: &PrefaultStats) -> String {
 }
 
 fn cost(filesystem: &FilesystemInterval) -> String {
-    let latency = &filesystem.prefault.latency;
+    let latency = &filesystem.ledger.prefault.latency;
     let (Some(mean_ns), Some(median_ns)) = (latency.mean_ns(), latency.quantile(0.5)) else { return String::new() };
     let share = filesystem
         .prefault_share()
@@ -84,7 +86,7 @@ fn cost(filesystem: &FilesystemInterval) -> String {
     )
 }
 
-fn copies(copy: &CopyStats) -> String {
+fn copies(copy: &CopyLedger) -> String {
     let user_calls = copy.user_calls();
     let Some(short) = fraction(copy.short(), user_calls) else {
         return "No copy from user memory ran.".to_owned();
@@ -106,14 +108,14 @@ fn copies(copy: &CopyStats) -> String {
     )
 }
 
-fn failures(prefault: &PrefaultStats) -> Option<String> {
+fn failures(prefault: &PrefaultLedger) -> Option<String> {
     let (wholly, partly) = (count(prefault.failed_wholly), count(prefault.failed_partly));
     (prefault.failed() > 0)
         .then(|| format!("Prefaults that could not fault in the buffer: {wholly} wholly, {partly} partly."))
 }
 
 fn kernel_memory(filesystem: &FilesystemInterval) -> Option<String> {
-    let FilesystemInterval { write, copy, .. } = filesystem;
+    let Ledger { write, copy, .. } = &filesystem.ledger;
     (write.kernel_calls > 0 || copy.kernel_calls > 0).then(|| {
         format!(
             "From kernel memory, which is always resident: {} of {} writes, {} of {} copies; they are in no latency.",
@@ -132,33 +134,34 @@ fn lower_first(sentence: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::data::{Filesystem, Histogram, PathStats, WriteStats};
+    use prefault_ebpf::{Histogram, PathLedger, WriteLedger};
 
-    fn filesystem(mode: Mode, prefault: PrefaultStats, copy: CopyStats) -> FilesystemInterval {
-        let path = PathStats {
-            path: 0,
-            function: "generic_perform_write".to_owned(),
-            mode,
+    use super::*;
+    use crate::data::{Filesystem, PathStats};
+
+    fn filesystem(mode: Mode, prefault: PrefaultLedger, copy: CopyLedger) -> FilesystemInterval {
+        let calls = |seen: &[Mode]| if seen.contains(&mode) { 10 } else { 0 };
+        let ledger = PathLedger {
             entered: 10,
             calls: 10,
-            eager: if mode == Mode::Eager { 10 } else { 0 },
-            on_demand: if mode == Mode::OnDemand { 10 } else { 0 },
+            eager: calls(&[Mode::Eager, Mode::Mixed]),
+            on_demand: calls(&[Mode::OnDemand, Mode::Mixed]),
             prefaults: prefault.calls,
             copies: copy.calls,
             passed: 0,
         };
-        let identity = Filesystem::other();
-        FilesystemInterval { identity, write: WriteStats::default(), prefault, copy, paths: vec![path] }
+        let path = PathStats { path: 0, function: "generic_perform_write".to_owned(), ledger };
+        let ledger = Ledger { write: WriteLedger::ZERO, prefault, copy };
+        FilesystemInterval { identity: Filesystem::other(), ledger, paths: vec![path] }
     }
 
-    fn prefaults_of(calls: u64, needed_minor: u64, failed_wholly: u64) -> PrefaultStats {
-        PrefaultStats { calls, needed_minor, failed_wholly, ..PrefaultStats::default() }
+    fn prefaults_of(calls: u64, needed_minor: u64, failed_wholly: u64) -> PrefaultLedger {
+        PrefaultLedger { calls, needed_minor, failed_wholly, ..PrefaultLedger::ZERO }
     }
 
-    fn copies_of(calls: u64, zero: u64, partial: u64) -> CopyStats {
+    fn copies_of(calls: u64, zero: u64, partial: u64) -> CopyLedger {
         let (bytes_asked, bytes_copied) = (calls * 100, (calls - zero) * 100 - partial * 50);
-        CopyStats { calls, zero, partial, bytes_asked, bytes_copied, ..CopyStats::default() }
+        CopyLedger { calls, zero, partial, bytes_asked, bytes_copied, ..CopyLedger::ZERO }
     }
 
     #[test]
@@ -199,9 +202,9 @@ mod tests {
         assert!(!verdict(&filesystem).contains("A prefault took"));
         let mut latency = Histogram { sum_ns: 100, ..Histogram::default() };
         latency.counts[prefault_ebpf::bucket_of(100)] = 1;
-        filesystem.prefault.latency = latency;
+        filesystem.ledger.prefault.latency = latency;
         assert!(verdict(&filesystem).contains("A prefault took 100 ns on average, 92 ns in the median. "));
-        filesystem.write.latency = Histogram { sum_ns: 1000, ..latency };
+        filesystem.ledger.write.latency = Histogram { sum_ns: 1000, ..latency };
         assert!(verdict(&filesystem).contains("; together they are 10.0 % of the write time. "));
     }
 }

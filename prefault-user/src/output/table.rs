@@ -3,7 +3,9 @@
 //! The header is separate from the rows, so that a live view can repeat it when it likes. Widths are kept between
 //! intervals and grow with what they have to hold.
 
-use crate::data::{FilesystemInterval, Histogram, Interval};
+use prefault_ebpf::Ledger;
+
+use crate::data::{FilesystemInterval, Histogram, Interval, Quantiles as _};
 
 use super::units;
 
@@ -175,7 +177,7 @@ fn separator(column: usize) -> &'static str {
 }
 
 fn cells(filesystem: &FilesystemInterval, duration_ns: u64, scale: Scale) -> [String; COLUMNS.len()] {
-    let FilesystemInterval { identity, write, prefault, copy, .. } = filesystem;
+    let FilesystemInterval { identity, ledger: Ledger { write, prefault, copy }, .. } = filesystem;
     let scaled = |count: u64| match scale {
         Scale::Total => count,
         Scale::PerSecond => units::per_second(count, duration_ns),

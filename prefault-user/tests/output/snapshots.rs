@@ -1,9 +1,9 @@
 //! Hand-made snapshots that look like real ones.
 
-use prefault_ebpf::{Event, EventKind, Latency, Ledger, Loss, N_LOSSES, PathLedger, bucket_of};
+use prefault_ebpf::{Event, EventKind, Histogram, Ledger, Loss, N_LOSSES, PathLedger, PrefaultLedger, bucket_of};
 use prefault_user::data::{
     Estimate, EventRecord, Filesystem, FilesystemCounters, FilesystemEstimates, Floor, Limit, Limited, OwnCost,
-    PathCounters, Points, Silenced, SiteReport, Snapshot, add_ledger, add_path_ledger, zero_ledger,
+    PathCounters, Points, Silenced, SiteReport, Snapshot,
 };
 
 /// Functions of the paths, by number.
@@ -49,10 +49,10 @@ pub fn end() -> Snapshot {
 }
 
 /// Latencies in nanoseconds, each with how often it occurs.
-fn latency(latencies: &[(u64, u64)]) -> Latency {
-    let mut latency = zero_ledger().write.latency;
+fn latency(latencies: &[(u64, u64)]) -> Histogram {
+    let mut latency = Histogram::ZERO;
     for (ns, n) in latencies {
-        latency.buckets[bucket_of(*ns)] += n;
+        latency.counts[bucket_of(*ns)] += n;
         latency.sum_ns += ns * n;
     }
     latency
@@ -84,7 +84,7 @@ fn path(path: u32, ledger: PathLedger) -> PathCounters {
 
 /// `n_calls` writes of 4 KiB with one prefault and one copy each, of which none took a page fault.
 fn plain_writes(n_calls: u64, write_ns: u64, prefault_ns: u64, copy_ns: u64) -> Ledger {
-    let mut ledger = zero_ledger();
+    let mut ledger = Ledger::ZERO;
     ledger.write.calls = n_calls;
     ledger.write.bytes = n_calls * 4096;
     ledger.write.latency = latency(&around(write_ns, n_calls));
@@ -102,14 +102,14 @@ fn plain_writes(n_calls: u64, write_ns: u64, prefault_ns: u64, copy_ns: u64) -> 
 fn ext4(n_hundreds: u64) -> FilesystemCounters {
     let n_calls = n_hundreds * 100;
     let mut ledger = plain_writes(n_calls, 4_200, 140, 420);
-    let mut needed = zero_ledger();
+    let mut needed = Ledger::ZERO;
     needed.prefault.needed_minor = n_hundreds - n_hundreds / 40;
     needed.prefault.needed_major = n_hundreds / 40;
     needed.prefault.minor_faults = n_hundreds - n_hundreds / 40;
     needed.prefault.major_faults = n_hundreds / 40;
-    add_ledger(&mut ledger, &needed);
-    let mut counts = PathLedger { entered: n_calls, calls: n_calls, eager: n_calls, ..PathLedger::default() };
-    add_path_ledger(&mut counts, &PathLedger { prefaults: n_calls, copies: n_calls, ..PathLedger::default() });
+    ledger.add(&needed);
+    let mut counts = PathLedger { entered: n_calls, calls: n_calls, eager: n_calls, ..PathLedger::ZERO };
+    counts.add(&PathLedger { prefaults: n_calls, copies: n_calls, ..PathLedger::ZERO });
     FilesystemCounters { slot: 1, identity: identity("ext4", "vdb", 254, 16), ledger, paths: vec![path(0, counts)] }
 }
 
@@ -139,7 +139,7 @@ fn xfs(n_thousands: u64) -> FilesystemCounters {
 fn tmpfs(n_short: u64) -> FilesystemCounters {
     let n_calls = 20_000 + n_short;
     let mut ledger = plain_writes(n_calls, 1_900, 100, 410);
-    ledger.prefault = zero_ledger().prefault;
+    ledger.prefault = PrefaultLedger::ZERO;
     ledger.prefault.calls = n_short;
     ledger.prefault.bytes = n_short * 4096;
     ledger.prefault.needed_minor = n_short;
@@ -197,7 +197,7 @@ fn btrfs() -> FilesystemCounters {
 /// Whatever found no slot: eager and on-demand filesystems together, with one write that hung.
 fn other() -> FilesystemCounters {
     let mut ledger = plain_writes(900, 5_000, 145, 400);
-    ledger.write.latency.buckets[bucket_of(60 * SECOND_NS)] += 1;
+    ledger.write.latency.counts[bucket_of(60 * SECOND_NS)] += 1;
     ledger.write.latency.sum_ns += 60 * SECOND_NS;
     ledger.write.calls += 1;
     let first =

@@ -1,19 +1,86 @@
-//! The metrics: one table of names, help and values.
+//! The metrics: names, help and values. Those of counters are made of the table of counters in the ABI, the others are listed here.
 
-use prefault_ebpf::Loss;
+use std::sync::LazyLock;
+
+use prefault_ebpf::{
+    CopyLedger, Counter, Distribution, Histogram, Loss, Metric, PathLedger, PrefaultLedger, WriteLedger,
+};
 
 use super::{
     buckets::seconds,
-    families::{Family, Values},
+    families::{Count, Family, Labelled, Latency, Values},
 };
-use crate::data::{Mode, PathStats};
+use crate::data::FilesystemInterval;
 
 const fn family(name: &'static str, help: &'static str, values: Values) -> Family {
     Family { name, help, values }
 }
 
 /// Every metric, in the order of the exposition.
-pub static FAMILIES: [Family; 47] = [
+pub static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
+    let mut families = Vec::from(OF_TOOL);
+    families.extend(of_ledger(WriteLedger::COUNTERS, WriteLedger::LATENCIES, |of| &of.ledger.write));
+    families.extend(of_ledger(PrefaultLedger::COUNTERS, PrefaultLedger::LATENCIES, |of| &of.ledger.prefault));
+    families.extend(of_ledger(CopyLedger::COUNTERS, CopyLedger::LATENCIES, |of| &of.ledger.copy));
+    families.extend(of_paths());
+    families.extend(OF_SESSION);
+    families
+});
+
+/// The metrics of a ledger that `read` finds.
+fn of_ledger<L>(
+    counters: &'static [Counter<L>],
+    latencies: &'static [Distribution<L, Histogram>],
+    read: fn(&FilesystemInterval) -> &L,
+) -> Vec<Family> {
+    let mut families = Vec::new();
+    for counter in counters {
+        let Some(metric) = counter.metric else { continue };
+        let value: Count = Box::new(move |of| (counter.value)(read(of)));
+        let value = Labelled { label: metric.label, help: counter.help, value };
+        match of_name(&mut families, metric) {
+            Some(Values::Counters(values)) => values.push(value),
+            _ => families.push(family(metric.name, metric.help.unwrap_or(counter.help), Values::Counters(vec![value]))),
+        }
+    }
+    for latency in latencies {
+        let value: Latency = Box::new(move |of| (latency.value)(read(of)));
+        let value = Labelled { label: latency.metric.label, help: latency.help, value };
+        match of_name(&mut families, latency.metric) {
+            Some(Values::Latencies(values)) => values.push(value),
+            _ => {
+                let help = latency.metric.help.unwrap_or(latency.help);
+                families.push(family(latency.metric.name, help, Values::Latencies(vec![value])));
+            }
+        }
+    }
+    families
+}
+
+/// The metrics of write paths.
+fn of_paths() -> Vec<Family> {
+    let mut families = Vec::new();
+    for counter in PathLedger::COUNTERS {
+        let Some(metric) = counter.metric else { continue };
+        let value = Labelled { label: metric.label, help: counter.help, value: counter.value };
+        match of_name(&mut families, metric) {
+            Some(Values::PathCounters(values)) => values.push(value),
+            _ => {
+                let help = metric.help.unwrap_or(counter.help);
+                families.push(family(metric.name, help, Values::PathCounters(vec![value])));
+            }
+        }
+    }
+    families
+}
+
+/// The values of the metric, if it is there already.
+fn of_name(families: &mut [Family], metric: Metric) -> Option<&mut Values> {
+    families.iter_mut().find(|family| family.name == metric.name).map(|family| &mut family.values)
+}
+
+/// What says which tool measures which kernel.
+const OF_TOOL: [Family; 3] = [
     family(
         "prefault_up",
         "1: measuring is on, 0: points are silenced.",
@@ -21,100 +88,14 @@ pub static FAMILIES: [Family; 47] = [
     ),
     family("prefault_build_info", "Version of prefault.", Values::Info("version", |_| env!("CARGO_PKG_VERSION"))),
     family("prefault_kernel_info", "Release of the kernel.", Values::Info("release", |exported| &exported.kernel)),
-    family("prefault_writes_total", "Writes that returned.", Values::Filesystem(|of| of.write.calls)),
-    family("prefault_write_bytes_total", "Bytes written.", Values::Filesystem(|of| of.write.bytes)),
-    family("prefault_writes_failed_total", "Writes that returned an error.", Values::Filesystem(|of| of.write.errors)),
-    family(
-        "prefault_writes_kernel_memory_total",
-        "Writes from kernel memory, which have no latency.",
-        Values::Filesystem(|of| of.write.kernel_calls),
-    ),
-    family(
-        "prefault_write_duration_seconds",
-        "Latencies of writes from user memory.",
-        Values::Latency(|of| &of.write.latency),
-    ),
-    family("prefault_prefaults_total", "Prefaults that returned.", Values::Filesystem(|of| of.prefault.calls)),
-    family(
-        "prefault_prefault_bytes_total",
-        "Bytes asked to be faulted in.",
-        Values::Filesystem(|of| of.prefault.bytes),
-    ),
-    family(
-        "prefault_prefaults_needed_total",
-        "Prefaults that took page faults, major if one of them was.",
-        Values::Kinds(&[("minor", |of| of.prefault.needed_minor), ("major", |of| of.prefault.needed_major)]),
-    ),
-    family(
-        "prefault_prefaults_failed_total",
-        "Prefaults that left bytes unfaulted, wholly if all of them.",
-        Values::Kinds(&[("wholly", |of| of.prefault.failed_wholly), ("partly", |of| of.prefault.failed_partly)]),
-    ),
-    family(
-        "prefault_prefault_page_faults_total",
-        "Page faults taken inside prefaults.",
-        Values::Kinds(&[("minor", |of| of.prefault.minor_faults), ("major", |of| of.prefault.major_faults)]),
-    ),
-    family(
-        "prefault_prefaults_kernel_memory_total",
-        "Prefaults of kernel memory, which return at once and have no latency.",
-        Values::Filesystem(|of| of.prefault.kernel_calls),
-    ),
-    family(
-        "prefault_prefault_duration_seconds",
-        "Latencies of prefaults of user memory.",
-        Values::Latency(|of| &of.prefault.latency),
-    ),
-    family("prefault_copies_total", "Atomic copies that returned.", Values::Filesystem(|of| of.copy.calls)),
-    family(
-        "prefault_copy_bytes_asked_total",
-        "Bytes that atomic copies were asked to copy.",
-        Values::Filesystem(|of| of.copy.bytes_asked),
-    ),
-    family(
-        "prefault_copy_bytes_total",
-        "Bytes that atomic copies copied.",
-        Values::Filesystem(|of| of.copy.bytes_copied),
-    ),
-    family(
-        "prefault_copies_short_total",
-        "Atomic copies that copied nothing (zero) or not all (partial) of what was asked.",
-        Values::Kinds(&[("zero", |of| of.copy.zero), ("partial", |of| of.copy.partial)]),
-    ),
-    family(
-        "prefault_copies_kernel_memory_total",
-        "Atomic copies from kernel memory, which have no latency.",
-        Values::Filesystem(|of| of.copy.kernel_calls),
-    ),
-    family(
-        "prefault_copy_duration_seconds",
-        "Latencies of atomic copies from user memory.",
-        Values::Latency(|of| &of.copy.latency),
-    ),
-    family(
-        "prefault_path_calls_total",
-        "Calls of a write path that returned, nested ones included.",
-        Values::PathCounter(|path| path.calls),
-    ),
+];
+
+/// What says how measuring went, and when paths prefault.
+const OF_SESSION: [Family; 22] = [
     family(
         "prefault_path_not_returned",
         "Calls of a write path that have not returned: in flight, or their return was lost.",
-        Values::PathGauge(PathStats::not_returned),
-    ),
-    family(
-        "prefault_path_copying_calls_total",
-        "Calls of a write path that copied, by whether a prefault came before the first copy.",
-        Values::PathModes(&[(Mode::EAGER, |path| path.eager), (Mode::ON_DEMAND, |path| path.on_demand)]),
-    ),
-    family(
-        "prefault_path_prefaults_total",
-        "Prefaults that a write path called itself.",
-        Values::PathCounter(|path| path.prefaults),
-    ),
-    family(
-        "prefault_path_copies_total",
-        "Atomic copies that a write path called itself.",
-        Values::PathCounter(|path| path.copies),
+        Values::PathGauge(PathLedger::not_returned),
     ),
     family(
         "prefault_path_passed_calls_total",

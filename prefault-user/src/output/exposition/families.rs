@@ -14,6 +14,8 @@ use super::{
     labels::Set,
     native::Sparse,
 };
+use prefault_ebpf::PathLedger;
+
 use crate::data::{
     Exemplar, Exported, FilesystemInterval, Histogram, Labels, LossUnit, PathStats, Points, Series, SiteCount,
     silence::{SILENCES, SilenceRow},
@@ -60,23 +62,31 @@ pub enum Kind {
     Info,
 }
 
-pub(super) type Count = fn(&FilesystemInterval) -> u64;
-pub(super) type PathCount = fn(&PathStats) -> u64;
+/// One of several values of a family, and the label that tells it from the others, if there are others.
+pub(super) struct Labelled<F> {
+    pub(super) label: Option<(&'static str, &'static str)>,
+    /// What it is, in a sentence.
+    pub(super) help: &'static str,
+    pub(super) value: F,
+}
+
+/// Reads a counter of a filesystem.
+pub(super) type Count = Box<dyn Fn(&FilesystemInterval) -> u64 + Send + Sync>;
+/// Reads latencies of a filesystem.
+pub(super) type Latency = Box<dyn Fn(&FilesystemInterval) -> &Histogram + Send + Sync>;
+/// Reads a counter of a write path.
+pub(super) type PathCount = fn(&PathLedger) -> u64;
 
 /// How the samples of a family are read.
 pub(super) enum Values {
-    /// One counter per filesystem.
-    Filesystem(Count),
-    /// Several counters per filesystem, told apart by the label `kind`.
-    Kinds(&'static [(&'static str, Count)]),
-    /// One histogram per filesystem.
-    Latency(fn(&FilesystemInterval) -> &Histogram),
-    /// One counter per filesystem and path.
-    PathCounter(PathCount),
-    /// The same, absent without a limit to the cost.
+    /// Counters per filesystem.
+    Counters(Vec<Labelled<Count>>),
+    /// Histograms per filesystem.
+    Latencies(Vec<Labelled<Latency>>),
+    /// Counters per filesystem and path.
+    PathCounters(Vec<Labelled<PathCount>>),
+    /// One counter per filesystem and path, absent without a limit to the cost.
     PathCounterOfGaps(PathCount),
-    /// Several counters per filesystem and path, told apart by the label `mode`.
-    PathModes(&'static [(&'static str, PathCount)]),
     /// One gauge per filesystem and path.
     PathGauge(PathCount),
     /// The mode of each path of each filesystem.
@@ -101,36 +111,35 @@ impl Family {
     /// What it is.
     pub fn kind(&self) -> Kind {
         match self.values {
-            Values::Filesystem(_)
-            | Values::Kinds(_)
-            | Values::PathCounter(_)
+            Values::Counters(_)
+            | Values::PathCounters(_)
             | Values::PathCounterOfGaps(_)
-            | Values::PathModes(_)
             | Values::Loss
             | Values::Silenced
             | Values::Counter(_) => Kind::Counter,
             Values::PathGauge(_) | Values::Sites | Values::Floor | Values::Gauge(_) => Kind::Gauge,
-            Values::Latency(_) => Kind::Histogram,
+            Values::Latencies(_) => Kind::Histogram,
             Values::PathMode | Values::Info(..) => Kind::Info,
         }
     }
 
     /// Names of its labels, those that a histogram adds and `mountpoint` excepted.
-    pub fn labels(&self) -> &'static [&'static str] {
-        match self.values {
-            Values::Filesystem(_) | Values::Latency(_) => &["fstype", "device"],
-            Values::Kinds(_) => &["fstype", "device", "kind"],
-            Values::PathCounter(_) | Values::PathCounterOfGaps(_) | Values::PathGauge(_) => {
-                &["fstype", "device", "path"]
-            }
-            Values::PathMode | Values::PathModes(_) => &["fstype", "device", "path", "mode"],
-            Values::Sites => &["operation", "mechanism"],
-            Values::Loss | Values::Silenced => &["cause"],
-            Values::Floor => &["points"],
-            Values::Info("version", _) => &["version"],
-            Values::Info(..) => &["release"],
-            Values::Counter(_) | Values::Gauge(_) => &[],
-        }
+    pub fn labels(&self) -> Vec<&'static str> {
+        let of_first = |label: Option<&(&'static str, &'static str)>| label.map(|(name, _)| *name);
+        let (common, own): (&[&str], _) = match &self.values {
+            Values::Counters(values) => (&["fstype", "device"], of_first(values[0].label.as_ref())),
+            Values::Latencies(values) => (&["fstype", "device"], of_first(values[0].label.as_ref())),
+            Values::PathCounters(values) => (&["fstype", "device", "path"], of_first(values[0].label.as_ref())),
+            Values::PathCounterOfGaps(_) | Values::PathGauge(_) => (&["fstype", "device", "path"], None),
+            Values::PathMode => (&["fstype", "device", "path", "mode"], None),
+            Values::Sites => (&["operation", "mechanism"], None),
+            Values::Loss | Values::Silenced => (&["cause"], None),
+            Values::Floor => (&["points"], None),
+            Values::Info("version", _) => (&["version"], None),
+            Values::Info(..) => (&["release"], None),
+            Values::Counter(_) | Values::Gauge(_) => (&[], None),
+        };
+        common.iter().copied().chain(own).collect()
     }
 
     /// Name and unit as OpenMetrics and OTLP take them, without the suffix of its kind.
@@ -152,45 +161,43 @@ impl Family {
         self.help
     }
 
+    /// The values of its own label, if it has one, and what each stands for.
+    pub fn label_values(&self) -> Vec<(&'static str, &'static str)> {
+        fn of<F>(values: &[Labelled<F>]) -> Vec<(&'static str, &'static str)> {
+            values.iter().filter_map(|value| Some((value.label?.1, value.help))).collect()
+        }
+        match &self.values {
+            Values::Counters(values) => of(values),
+            Values::Latencies(values) => of(values),
+            Values::PathCounters(values) => of(values),
+            _ => Vec::new(),
+        }
+    }
+
     /// All its samples; none if their value is not known.
     pub fn samples<'a>(&self, exported: &'a Exported) -> Vec<Sample<'a>> {
-        let of_filesystems = exported.filesystems.iter();
-        match self.values {
-            Values::Filesystem(value) => {
-                let sample =
-                    |of: &'a Series| Sample { labels: of.labels.set(), value: Value::Count(value(&of.totals)) };
-                of_filesystems.map(sample).collect()
+        match &self.values {
+            Values::Counters(values) => of_filesystems(exported, values, |value, of| Value::Count(value(&of.totals))),
+            Values::Latencies(values) => {
+                of_filesystems(exported, values, |value, of| Value::Latency(value(&of.totals)))
             }
-            Values::Kinds(kinds) => {
-                let sample = |of: &'a Series, kind, value: Count| Sample {
-                    labels: of.labels.with(&[("kind", kind)]),
-                    value: Value::Count(value(&of.totals)),
-                };
-                of_filesystems.flat_map(|of| kinds.iter().map(move |&(kind, value)| sample(of, kind, value))).collect()
-            }
-            Values::Latency(latency) => {
-                let sample =
-                    |of: &'a Series| Sample { labels: of.labels.set(), value: Value::Latency(latency(&of.totals)) };
-                of_filesystems.map(sample).collect()
-            }
-            Values::PathCounterOfGaps(_) if exported.limited.is_none() => Vec::new(),
-            Values::PathCounter(value) | Values::PathCounterOfGaps(value) | Values::PathGauge(value) => {
-                of_paths(exported, |labels, path| Sample {
-                    labels: labels.with(&[("path", &path.function)]),
-                    value: Value::Count(value(path)),
-                })
-            }
-            Values::PathModes(modes) => {
-                let of_mode = |&(mode, value): &(&'static str, PathCount)| {
-                    of_paths(exported, move |labels, path| Sample {
-                        labels: labels.with(&[("path", &path.function), ("mode", mode)]),
-                        value: Value::Count(value(path)),
+            Values::PathCounters(values) => {
+                let of_value = |&Labelled { label, value, .. }: &Labelled<PathCount>| {
+                    of_paths(exported, move |labels, path| {
+                        let path_label = [("path", &*path.function)];
+                        let all: Vec<_> = path_label.into_iter().chain(label).collect();
+                        Sample { labels: labels.with(&all), value: Value::Count(value(&path.ledger)) }
                     })
                 };
-                modes.iter().flat_map(of_mode).collect()
+                values.iter().flat_map(of_value).collect()
             }
+            Values::PathCounterOfGaps(_) if exported.limited.is_none() => Vec::new(),
+            Values::PathCounterOfGaps(value) | Values::PathGauge(value) => of_paths(exported, |labels, path| Sample {
+                labels: labels.with(&[("path", &path.function)]),
+                value: Value::Count(value(&path.ledger)),
+            }),
             Values::PathMode => of_paths(exported, |labels, path| Sample {
-                labels: labels.with(&[("path", &path.function), ("mode", path.mode.name())]),
+                labels: labels.with(&[("path", &path.function), ("mode", path.mode().name())]),
                 value: Value::Count(1),
             }),
             Values::Sites => {
@@ -282,6 +289,22 @@ impl Family {
             (_, Value::Number(number)) => metric.encode_gauge(&number),
         }
     }
+}
+
+/// One sample for each value of each filesystem.
+fn of_filesystems<'a, F>(
+    exported: &'a Exported,
+    values: &[Labelled<F>],
+    read: impl Fn(&F, &'a Series) -> Value<'a>,
+) -> Vec<Sample<'a>> {
+    let mut samples = Vec::new();
+    for of in &exported.filesystems {
+        samples.extend(values.iter().map(|Labelled { label, value, .. }| {
+            let labels = of.labels.with(label.as_slice());
+            Sample { labels, value: read(value, of) }
+        }));
+    }
+    samples
 }
 
 /// One sample for each path of each filesystem.
