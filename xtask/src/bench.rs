@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use self::table::Table;
 use crate::{
-    dist, paths,
+    paths,
     tests::matrix::{
         filesystems::{self, Group},
         kernels,
@@ -44,7 +44,6 @@ pub struct Args {
 /// # Errors
 /// When a guest cannot be started or something in it fails.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    dist::run()?;
     let series: Vec<String> = match args.kernel.as_slice() {
         [] => ["6.12", "6.18"].map(str::to_owned).to_vec(),
         typed => typed.iter().map(Series::to_string).collect(),

@@ -6,7 +6,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 
 use crate::{
-    dist, paths,
+    paths,
     tests::matrix::{
         filesystems::{self, Group},
         kernels::{self, REFERENCE},
@@ -30,12 +30,11 @@ echo 'What the workload itself says it did:'
 cat /share/truth
 "#;
 
-/// Builds what is needed, boots, and shows it.
+/// Boots, and shows it.
 ///
 /// # Errors
-/// When something cannot be built or the guest cannot be started.
+/// When the guest cannot be started.
 pub fn run() -> Result<ExitCode> {
-    dist::run()?;
     let share = paths::target("demo");
     paths::create_dir(&share)?;
     paths::write(&share.join("demo.sh"), script()?)?;

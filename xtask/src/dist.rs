@@ -18,12 +18,6 @@ const PROGRAMS: [&str; 5] = [PROGRAM, "workload", "pace", "confined", "documents
 /// Folder beside the executable, with its licences.
 pub const NOTICES: &str = "licenses";
 
-/// Where the executable is put; guests have this directory on their path.
-#[must_use]
-pub fn directory() -> PathBuf {
-    paths::target("dist")
-}
-
 /// Sets the machine up, builds, puts the licences beside what was built, and returns the path of the tool's executable.
 ///
 /// # Errors
@@ -35,8 +29,8 @@ pub fn run() -> Result<PathBuf> {
     for program in PROGRAMS {
         publish(program, program)?;
     }
-    notices::write(&directory().join(NOTICES))?;
-    Ok(directory().join(PROGRAM))
+    notices::write(&paths::dist().join(NOTICES))?;
+    Ok(paths::dist().join(PROGRAM))
 }
 
 /// Builds the tool with the feature `otlp`, for guests: `prefault-otlp`.
@@ -65,7 +59,7 @@ fn publish(program: &str, name: &str) -> Result<()> {
     let built = paths::target("static").join(TARGET).join("release").join(program);
     let image = fs::read(&built).with_context(|| format!("failed to read {}", built.display()))?;
     ensure!(is_static(&image)?, "failed to build a static executable: {} names an interpreter", built.display());
-    let path = directory().join(name);
+    let path = paths::dist().join(name);
     if !fs::read(&path).is_ok_and(|existing| existing == image) {
         install(&built, &path)?;
     }
@@ -74,7 +68,7 @@ fn publish(program: &str, name: &str) -> Result<()> {
 
 /// A guest may be running the old executable, so it is replaced, not written to.
 fn install(built: &Path, path: &Path) -> Result<()> {
-    paths::create_dir(&directory())?;
+    paths::create_dir(&paths::dist())?;
     let partial = path.with_extension("partial");
     fs::copy(built, &partial).with_context(|| format!("failed to write {}", partial.display()))?;
     fs::rename(&partial, path).with_context(|| format!("failed to write {}", path.display()))

@@ -14,6 +14,7 @@ pub mod paths;
 pub mod process;
 pub mod prometheus;
 pub mod setup;
+pub mod test;
 pub mod tests;
 pub mod truth;
 pub mod vm;

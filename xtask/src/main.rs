@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
-use xtask::{bench, demo, dist, monitoring, package, page, setup, tests, vm};
+use xtask::{bench, demo, dist, monitoring, package, page, setup, test, tests, vm};
 
 /// Tasks of the prefault workspace.
 #[derive(Parser)]
@@ -36,15 +37,22 @@ enum Task {
 /// As in ripgrep, 2 is an error of the task itself; everything else belongs to what the task ran.
 const ERROR: u8 = 2;
 
+/// Builds what guests are to have, which the laboratory takes as it is.
+fn built(task: impl FnOnce() -> Result<ExitCode>) -> Result<ExitCode> {
+    dist::run()?;
+    task()
+}
+
 fn main() -> ExitCode {
     let result = match Task::parse() {
         Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Task::Dist => dist::run().map(|_| ExitCode::SUCCESS),
-        Task::Vm(args) => vm::cli::run(&args),
-        Task::Test(args) => tests::run(&args),
-        Task::Bench(args) => bench::run(&args),
-        Task::Soak(args) => tests::soak::run(&args),
-        Task::Demo => demo::run(),
+        Task::Vm(args) if args.no_build => setup::run().and_then(|()| vm::cli::run(&args)),
+        Task::Vm(args) => built(|| vm::cli::run(&args)),
+        Task::Test(args) => test::run(&args),
+        Task::Bench(args) => built(|| bench::run(&args)),
+        Task::Soak(args) => built(|| tests::soak::run(&args)),
+        Task::Demo => built(demo::run),
         Task::Package => package::run().map(|packages| {
             println!("{}\n{}", packages.deb.display(), packages.rpm.display());
             ExitCode::SUCCESS

@@ -74,7 +74,7 @@ pub fn run() -> Result<Packages> {
         paths::create_dir(folder)?;
     }
     // From the tool's own command line.
-    process::output(Command::new(dist::directory().join("documents")).arg(&documents))?;
+    process::output(Command::new(paths::dist().join("documents")).arg(&documents))?;
     lay_out(&tree, &documents)?;
     Ok(Packages { deb: deb(&directory, &tree)?, rpm: rpm(&directory, &tree)? })
 }
@@ -85,7 +85,7 @@ pub fn run() -> Result<Packages> {
 /// When they cannot be made.
 pub fn for_guests() -> Result<Packages> {
     let packages = run()?;
-    fs::copy(&packages.deb, dist::directory().join("prefault.deb")).context("failed to copy the Debian package")?;
+    fs::copy(&packages.deb, paths::dist().join("prefault.deb")).context("failed to copy the Debian package")?;
     Ok(packages)
 }
 

@@ -21,6 +21,13 @@ pub fn target(relative: &str) -> PathBuf {
     workspace().join("target").join(relative)
 }
 
+/// Where `cargo xtask dist` puts the tool and the programs of its tests, beside what else guests are to have; they have this
+/// directory on their path.
+#[must_use]
+pub fn dist() -> PathBuf {
+    target("dist")
+}
+
 /// Creates a directory and its parents.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::{confinement::given_up, report::Report, tidy};
 use crate::{
-    dist, monitoring, paths,
+    monitoring, paths,
     process::{self, last_lines},
 };
 
@@ -67,7 +67,7 @@ pub fn confinement(report: &mut Report) {
             paths::create_dir(&folder.join(below))?;
             paths::write(&folder.join(below).join("file"), "x")?;
         }
-        let output = process::output(Command::new(dist::directory().join("confined")).arg(&folder));
+        let output = process::output(Command::new(paths::dist().join("confined")).arg(&folder));
         paths::remove_dir(&folder)?;
         given_up(&output?, None)
     });

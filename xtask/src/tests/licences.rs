@@ -68,14 +68,14 @@ fn deny(rules: &Path) -> Result<(String, bool)> {
 
 /// The notices name each crate that cargo links, and each whose sources the executable names, as places where it could panic.
 fn linked() -> Result<()> {
-    let folder = dist::directory().join(dist::NOTICES);
+    let folder = paths::dist().join(dist::NOTICES);
     let text = fs::read_to_string(folder.join(notices::FILE)).context("failed to read the notices")?;
     let linked = notices::linked()?;
     for Linked { name, version, licence } in &linked {
         ensure!(text.contains(&format!("\n{name} {version}: {licence}\n")), "{name} {version} is not listed");
         ensure!(text.contains(&format!("\n{name} {version} (")), "{name} {version} has no notice");
     }
-    let image = fs::read(dist::directory().join("prefault")).context("failed to read the executable")?;
+    let image = fs::read(paths::dist().join("prefault")).context("failed to read the executable")?;
     let image = String::from_utf8_lossy(&image);
     // A path may be followed by anything, as in the strings of the programs' BTF.
     let is_no_name = |character: char| !character.is_ascii_alphanumeric() && !"-_.+".contains(character);
@@ -98,7 +98,7 @@ fn one_licence() -> Result<()> {
         let expected = if package["name"] == "prefault-ebpf" { OF_PROGRAMS } else { OWN };
         ensure!(package["license"] == expected, "{} is under {}, not {expected}", package["name"], package["license"]);
     }
-    let image = fs::read(dist::directory().join("prefault")).context("failed to read the executable")?;
+    let image = fs::read(paths::dist().join("prefault")).context("failed to read the executable")?;
     let n_objects = image.windows(OF_OBJECT.len()).filter(|bytes| *bytes == OF_OBJECT).count();
     ensure!(n_objects == 2, "{n_objects} objects say that they are under MIT and the GPL, expected 2");
     for (file, words) in SAID {

@@ -1,5 +1,4 @@
-//! `cargo xtask test`: sets up, then runs everything there is to prove the tool, first on this machine and then in guests. One
-//! line per case, and a tally as the last line.
+//! The part of `cargo xtask test` that is in guests: which there are, with which steps, several at the same time.
 
 pub mod cases;
 pub mod confinement;
@@ -20,7 +19,6 @@ pub mod tidy;
 
 use std::{
     num::NonZero,
-    process::ExitCode,
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -35,12 +33,9 @@ use self::{
         filesystems::{self, Group},
         kernels::{self, KERNELS},
     },
-    report::{Report, say},
+    report::Report,
 };
-use crate::{
-    dist, setup,
-    vm::{self, Machine, Series, Unavailable},
-};
+use crate::vm::{self, Machine, Series, Unavailable};
 
 /// What was typed.
 #[derive(clap::Args)]
@@ -72,47 +67,35 @@ const MOST_STEPS: usize = 30;
 /// Each guest takes up to 2 GiB of memory, those with many filesystems 4.
 const MOST_JOBS: usize = 4;
 
-/// Runs all cases that were asked for; the exit code is 1 if any failed.
-///
-/// # Errors
-/// When the command line does not make sense. What goes wrong later is a failed case.
-pub fn run(args: &Args) -> Result<ExitCode> {
-    let start = Instant::now();
-    let kernels = kernels(args);
-    for series in &kernels {
-        kernels::Facts::of(series)?;
+impl Args {
+    /// The kernel series to test on.
+    ///
+    /// # Errors
+    /// When one of them is none whose version is known.
+    pub fn kernels(&self) -> Result<Vec<String>> {
+        let kernels: Vec<String> = if self.kernel.is_empty() {
+            let is_wanted = |kernel: &&kernels::Kernel| self.all_kernels || kernel.by_default;
+            KERNELS.iter().filter(is_wanted).map(|kernel| kernel.series.to_owned()).collect()
+        } else {
+            self.kernel.iter().map(Series::to_string).collect()
+        };
+        for series in &kernels {
+            kernels::Facts::of(series)?;
+        }
+        Ok(kernels)
     }
-    let mut report = Report::new(args.only.clone());
-    match setup::run() {
-        Ok(()) => report = everything(args, &kernels, start, report),
-        Err(error) => report.fail("setup", 1, &error),
+
+    /// An empty report on the cases that were asked for.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report::new(self.only.clone())
     }
-    say(&format!("         {} s in all", start.elapsed().as_secs()));
-    Ok(report.finish())
 }
 
-fn kernels(args: &Args) -> Vec<String> {
-    if !args.kernel.is_empty() {
-        return args.kernel.iter().map(Series::to_string).collect();
-    }
-    let is_wanted = |kernel: &&kernels::Kernel| args.all_kernels || kernel.by_default;
-    KERNELS.iter().filter(is_wanted).map(|kernel| kernel.series.to_owned()).collect()
-}
-
-fn everything(args: &Args, kernels: &[String], start: Instant, mut report: Report) -> Report {
-    host::run(&mut report);
-    match dist::run() {
-        Ok(program) => {
-            host::refusal(&mut report, &program);
-            host::confinement(&mut report);
-            licences::run(&mut report);
-            shipped::run(&mut report);
-        }
-        Err(error) => {
-            report.fail("static executable", 1, &error);
-            return report;
-        }
-    }
+/// Runs all cases in guests that were asked for, with what is in [`crate::paths::dist`], and adds them to the report. The time
+/// that was asked for began at `start`. What goes wrong is a failed case.
+#[must_use]
+pub fn run(args: &Args, kernels: &[String], start: Instant, mut report: Report) -> Report {
     let mut guests = Vec::new();
     for series in kernels {
         match guests_of(series, args.update_golden, &report) {

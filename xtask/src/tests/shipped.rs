@@ -125,7 +125,7 @@ fn buildah(directory: &Path, arguments: &[&str]) -> Result<String> {
 
 fn built_image(directory: &Path) -> Result<()> {
     let file = paths::workspace().join(CONTAINER_FILE).display().to_string();
-    let context = dist::directory().display().to_string();
+    let context = paths::dist().display().to_string();
     buildah(
         directory,
         &["build", "--isolation", "chroot", "--file", &file, "--tag", "prefault", "--tag", IMAGE_NAME, &context],
@@ -150,10 +150,10 @@ fn built_image(directory: &Path) -> Result<()> {
     for name in LICENCES {
         ensure!(Path::new(&mounted).join("licenses").join(name).exists(), "the image does not have {name}");
     }
-    let archive = dist::directory().join(IMAGE_FILES);
+    let archive = paths::dist().join(IMAGE_FILES);
     process::output(Command::new("tar").args(["--directory", &mounted, "--create", "--file"]).arg(archive).arg("."))?;
-    paths::write(&dist::directory().join(IMAGE_COMMAND), command.join(" "))?;
-    let archive = dist::directory().join(IMAGE_ARCHIVE);
+    paths::write(&paths::dist().join(IMAGE_COMMAND), command.join(" "))?;
+    let archive = paths::dist().join(IMAGE_ARCHIVE);
     // It is not written over.
     if archive.exists() {
         fs::remove_file(&archive).with_context(|| format!("failed to remove {}", archive.display()))?;
@@ -175,7 +175,7 @@ fn daemon_sets() -> Result<()> {
             ensure!(text.contains(part), "{folder} does not have\n{part}but\n{text}");
         }
         if folder == BASE {
-            paths::write(&dist::directory().join(BASE_RENDERING), text)?;
+            paths::write(&paths::dist().join(BASE_RENDERING), text)?;
         }
     }
     Ok(())

@@ -22,10 +22,7 @@ use super::{
     },
     report::{Report, say},
 };
-use crate::{
-    dist, setup,
-    vm::{Machine, Series},
-};
+use crate::vm::{Machine, Series};
 
 const SCRIPT: &str = include_str!("soak.sh");
 /// For the last round and what follows it.
@@ -53,8 +50,6 @@ pub struct Args {
 /// # Errors
 /// When the guest cannot be started.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    setup::run()?;
-    dist::run()?;
     let version = Facts::of(&args.kernel.to_string())?.version;
     let check = |name: &str, judge: fn(&Said) -> Result<()>| (format!("soak {name}"), Box::new(judge) as Judge);
     let step = Step {

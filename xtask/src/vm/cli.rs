@@ -6,7 +6,6 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Machine, Outcome, Series, Streams};
-use crate::{dist, setup};
 
 /// As in timeout(1).
 const TIMED_OUT: u8 = 124;
@@ -43,7 +42,7 @@ pub struct Args {
     cpu: String,
     /// Take target/dist/prefault as it is instead of building it.
     #[arg(long)]
-    no_build: bool,
+    pub no_build: bool,
     /// Print the kernel and the times of boot and run to standard error.
     #[arg(long, short)]
     verbose: bool,
@@ -52,16 +51,11 @@ pub struct Args {
     command: Vec<String>,
 }
 
-/// Builds the tool, runs the guest and passes its exit code on.
+/// Runs the guest and passes its exit code on.
 ///
 /// # Errors
 /// When the guest cannot be started.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    if args.no_build {
-        setup::run()?;
-    } else {
-        dist::run()?;
-    }
     let finished = machine(args)?.run(&args.command, Streams::Through)?;
     if args.verbose {
         let boot = finished.boot.map_or("never".to_owned(), |boot| format!("after {:.1} s", boot.as_secs_f64()));

@@ -24,7 +24,7 @@ use super::{
     verdict::{self, Outcome},
 };
 use crate::{
-    apt, dist, paths,
+    apt, paths,
     process::{last_lines, wait_until},
 };
 
@@ -116,7 +116,7 @@ impl Machine {
         let root = root::prepare()?;
         let run = Run::new(&kernel)?;
         paths::write(&run.initramfs, initramfs::build(&kernel, &root, command)?)?;
-        let tools = dist::directory();
+        let tools = paths::dist();
         let files = qemu::Files {
             emulator: &emulator,
             kernel: &kernel,
