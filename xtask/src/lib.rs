@@ -4,6 +4,7 @@
 
 pub mod apt;
 pub mod bench;
+pub mod checks;
 pub mod demo;
 pub mod dist;
 pub mod monitoring;

@@ -6,11 +6,11 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::Result;
 
 use crate::{
+    checks::{host, licences, shipped},
     dist, setup,
     tests::{
-        self, host, licences,
+        self,
         report::{Report, say},
-        shipped,
     },
 };
 

@@ -3,19 +3,13 @@
 pub mod cases;
 pub mod confinement;
 mod counted;
-#[cfg(test)]
-mod deployment;
 pub mod document;
 pub mod export;
 pub mod golden;
 pub mod guest;
-pub mod host;
-pub mod licences;
 pub mod matrix;
 pub mod report;
-pub mod shipped;
 pub mod soak;
-pub mod tidy;
 
 use std::{
     num::NonZero,

@@ -7,8 +7,7 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::report::Report;
-use crate::{apt, dist, package, paths, process, setup, vm};
+use crate::{apt, dist, package, paths, process, setup, tests::report::Report, vm};
 
 const RPM: &str = "host RPM is installed and erased";
 const IMAGE: &str = "host container image";

@@ -5,10 +5,11 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{confinement::given_up, report::Report, tidy};
+use super::tidy;
 use crate::{
     monitoring, paths,
     process::{self, last_lines},
+    tests::{confinement::given_up, report::Report},
 };
 
 const LINES_SHOWN: usize = 40;
