@@ -7,8 +7,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use prefault_lab::{paths, process};
 
-use crate::{notices, paths, process, setup};
+use crate::{notices, setup};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAM: &str = "prefault";

@@ -1,10 +1,19 @@
 //! Command line of the task runner: parses, dispatches and turns the outcome into an exit code. No task lives here.
 
+mod checks;
+mod dist;
+mod monitoring;
+mod notices;
+mod package;
+mod page;
+mod setup;
+mod test;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use xtask::{bench, demo, dist, monitoring, package, page, setup, test, tests, vm};
+use prefault_lab::{bench, demo, soak, suite, vm};
 
 /// Tasks of the prefault workspace.
 #[derive(Parser)]
@@ -17,11 +26,11 @@ enum Task {
     /// Run a command in a virtual machine under a stock Debian kernel.
     Vm(vm::cli::Args),
     /// Run every check there is, on this machine and in virtual machines.
-    Test(tests::Args),
+    Test(suite::Args),
     /// Count the instructions that measuring adds to a write, beside bpftrace.
     Bench(bench::Args),
     /// Run the exporter for half an hour while everything around it comes and goes.
-    Soak(tests::soak::Args),
+    Soak(soak::Args),
     /// Show what the tool measures: four filesystems, resident and non-resident buffers.
     Demo,
     /// Write the Grafana dashboard, packaging/grafana/prefault.json.
@@ -51,7 +60,7 @@ fn main() -> ExitCode {
         Task::Vm(args) => built(|| vm::cli::run(&args)),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => built(|| bench::run(&args)),
-        Task::Soak(args) => built(|| tests::soak::run(&args)),
+        Task::Soak(args) => built(|| soak::run(&args)),
         Task::Demo => built(demo::run),
         Task::Package => package::run().map(|packages| {
             println!("{}\n{}", packages.deb.display(), packages.rpm.display());

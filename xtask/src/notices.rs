@@ -10,9 +10,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use prefault_lab::{paths, process};
 use serde::Deserialize;
-
-use crate::{paths, process};
 
 /// The notices of everything.
 pub const FILE: &str = "THIRD-PARTY-NOTICES";

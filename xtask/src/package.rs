@@ -10,8 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use prefault_lab::{paths, process};
 
-use crate::{dist, notices, paths, process, setup};
+use crate::{dist, notices, setup};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PROGRAM: u32 = 0o755;

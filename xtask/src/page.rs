@@ -4,11 +4,9 @@
 use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Result, ensure};
+use prefault_lab::{paths, process};
 
-use crate::{
-    paths, process,
-    setup::debian::{self, BROWSER},
-};
+use crate::setup::debian::{self, BROWSER};
 
 const PROGRAM: &str = "chromium";
 const LIMIT: Duration = Duration::from_secs(120);

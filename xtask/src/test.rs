@@ -4,21 +4,21 @@
 use std::{process::ExitCode, time::Instant};
 
 use anyhow::Result;
+use prefault_lab::{
+    report::{Report, say},
+    suite,
+};
 
 use crate::{
     checks::{host, licences, shipped},
     dist, setup,
-    tests::{
-        self,
-        report::{Report, say},
-    },
 };
 
 /// Runs all cases that were asked for; the exit code is 1 if any failed.
 ///
 /// # Errors
 /// When the command line does not make sense. What goes wrong later is a failed case.
-pub fn run(args: &tests::Args) -> Result<ExitCode> {
+pub fn run(args: &suite::Args) -> Result<ExitCode> {
     let start = Instant::now();
     let kernels = args.kernels()?;
     let mut report = args.report();
@@ -26,7 +26,7 @@ pub fn run(args: &tests::Args) -> Result<ExitCode> {
         Ok(()) => {
             // Guests take what was built.
             if on_this_machine(&mut report) {
-                report = tests::run(args, &kernels, start, report);
+                report = suite::run(args, &kernels, start, report);
             }
         }
         Err(error) => report.fail("setup", 1, &error),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::paths;
+use prefault_lab::paths;
 
 const UNIT: &str = "packaging/systemd/prefault.service";
 const DAEMON_SET: &str = "packaging/kubernetes/base/daemonset.yaml";

@@ -4,13 +4,15 @@
 use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use prefault_lab::{
+    confinement::given_up,
+    paths,
+    process::{self, last_lines},
+    report::Report,
+};
 
 use super::tidy;
-use crate::{
-    monitoring, paths,
-    process::{self, last_lines},
-    tests::{confinement::given_up, report::Report},
-};
+use crate::monitoring;
 
 const LINES_SHOWN: usize = 40;
 /// What perf needs for kprobes by address.

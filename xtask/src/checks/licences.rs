@@ -4,14 +4,16 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
+use prefault_lab::{
+    paths,
+    process::{self, last_lines},
+    report::Report,
+};
 
 use crate::{
     dist,
     notices::{self, Linked},
-    paths,
-    process::{self, last_lines},
     setup,
-    tests::report::Report,
 };
 
 const LINES_SHOWN: usize = 40;

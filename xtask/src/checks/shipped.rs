@@ -5,9 +5,10 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
+use prefault_lab::{apt, paths, process, report::Report, vm};
 use serde_json::Value;
 
-use crate::{apt, dist, package, paths, process, setup, tests::report::Report, vm};
+use crate::{dist, package, setup};
 
 const RPM: &str = "host RPM is installed and erased";
 const IMAGE: &str = "host container image";

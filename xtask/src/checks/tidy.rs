@@ -3,9 +3,8 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
+use prefault_lab::paths;
 use syn::{spanned::Spanned as _, visit::Visit};
-
-use crate::paths;
 
 const MOST_LINES_OF_A_FILE: usize = 400;
 const MOST_LINES_OF_A_FUNCTION: usize = 80;

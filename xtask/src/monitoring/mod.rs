@@ -7,8 +7,7 @@ mod panels;
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Result, ensure};
-
-use crate::{paths, process, prometheus};
+use prefault_lab::{paths, process, prometheus};
 
 const RULES: &str = "packaging/prometheus/prefault.rules.yml";
 const RULES_TEST: &str = "packaging/prometheus/prefault.test.yml";

@@ -4,9 +4,9 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use prefault_lab::process;
 
 use super::announce;
-use crate::process;
 
 const VERSION: &str = "0.13.0";
 const SERIES: &str = "bpf-linker 0.13.";

@@ -4,9 +4,9 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use prefault_lab::process;
 
 use super::announce;
-use crate::process;
 
 const VERSION: &str = "0.20.2";
 const SERIES: &str = "cargo-deny 0.20.";

@@ -4,9 +4,9 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use prefault_lab::process;
 
 use super::{announce, locks};
-use crate::process;
 
 /// A package and what needs it.
 pub struct Need {

@@ -9,8 +9,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-
-use crate::process::{self, last_lines};
+use prefault_lab::process::{self, last_lines};
 
 /// How long another apt is waited for: an upgrade of a whole release takes minutes.
 pub const LIMIT: Duration = Duration::from_secs(600);
@@ -55,8 +54,9 @@ mod tests {
         path::{Path, PathBuf},
     };
 
+    use prefault_lab::{apt, paths};
+
     use super::*;
-    use crate::{apt, paths};
 
     /// An apt-get that has locks of its own, and a file of which it wants the lock.
     fn private(name: &str, arguments: &[&str], lock: &str) -> (Command, PathBuf) {

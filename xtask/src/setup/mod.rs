@@ -8,8 +8,7 @@ mod locks;
 mod rust_src;
 
 use anyhow::Result;
-
-use crate::paths;
+use prefault_lab::paths;
 
 /// Installs what is missing, saying what and why.
 ///

@@ -9,12 +9,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-
-use super::announce;
-use crate::{
+use prefault_lab::{
     apt::{self, Apt},
     paths, process,
 };
+
+use super::announce;
 
 const PACKAGE: &str = "rust-src";
 const RUSTUP_LIMIT: Duration = Duration::from_secs(60);
