@@ -1,5 +1,5 @@
-//! Files of expected output below `xtask/golden`. `cargo xtask test --update-golden` writes them; a change of one is read and
-//! committed like any other change.
+//! Files of expected output below `prefault-lab/golden`. `cargo xtask test --update-golden` writes them; a change of one is
+//! read and committed like any other change.
 
 use std::{fs, path::PathBuf};
 
@@ -40,7 +40,7 @@ pub fn same(name: &str, golden: &str, text: &str) -> Result<()> {
 }
 
 fn directory() -> PathBuf {
-    paths::workspace().join("xtask/golden")
+    paths::workspace().join("prefault-lab/golden")
 }
 
 fn first_difference(golden: &str, text: &str) -> Option<String> {

@@ -35,7 +35,7 @@ enum Task {
     Demo,
     /// Write the Grafana dashboard, packaging/grafana/prefault.json.
     Dashboard,
-    /// Pin the kernels of the tests, xtask/kernels.txt, to the newest ones of Debian's archive.
+    /// Pin the kernels of the tests, prefault-lab/kernels.txt, to the newest ones of Debian's archive.
     Kernels,
     /// Make target/packages/*.deb and *.rpm.
     Package,

@@ -15,8 +15,8 @@ const NO_VERDICT: u8 = 125;
 /// What was typed.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Kernel series, with a flavour if wanted: 6.1, 6.12, 6.12-cloud, 6.1-rt. The release that xtask/kernels.txt has for it, or the
-    /// newest one of Debian, is fetched once and kept below target/vm/kernels.
+    /// Kernel series, with a flavour if wanted: 6.1, 6.12, 6.12-cloud, 6.1-rt. The release that prefault-lab/kernels.txt has for
+    /// it, or the newest one of Debian, is fetched once and kept below target/vm/kernels.
     #[arg(long, value_name = "SERIES")]
     kernel: Series,
     /// Directory the guest sees, writable, as /share.

@@ -1,5 +1,5 @@
-//! xtask/kernels.txt: the release of each series that is tested, so that a run can be repeated with the kernels of the day. One
-//! command moves all of them to the newest ones of the archive.
+//! prefault-lab/kernels.txt: the release of each series that is tested, so that a run can be repeated with the kernels of the
+//! day. One command moves all of them to the newest ones of the archive.
 
 use std::{
     fmt::Write as _,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Below the workspace.
-pub const FILE: &str = "xtask/kernels.txt";
+pub const FILE: &str = "prefault-lab/kernels.txt";
 
 /// What has been said: guests of the same kernel are many.
 static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
