@@ -10,13 +10,13 @@ use std::{
 use anyhow::{Result, ensure};
 
 use crate::{
-    cases::{self, Boot, Context},
-    counted, export,
+    cases, counted, export,
     guest::{self, Guest, Step},
     matrix::{
         self,
         filesystems::{self, Group},
         kernels::{self, KERNELS},
+        run::{Boot, Context},
     },
     report::{Report, lock},
     vm::{self, Machine, Series, Unavailable},

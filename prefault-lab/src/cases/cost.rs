@@ -48,3 +48,14 @@ fn said_by_doctor(text: &str) -> Result<f64> {
     let added = cost.and_then(|cost| cost.split_once(" µs on top of the ")?.0.parse::<f64>().ok());
     added.map(|added| 1000.0 * added).with_context(|| format!("doctor does not say the cost in µs\n{text}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::BASELINE;
+    use crate::matrix::run::COUNTED;
+
+    #[test]
+    fn every_kernel_on_which_instructions_are_counted_has_a_baseline() {
+        assert!(BASELINE.iter().map(|(series, _)| *series).eq(COUNTED));
+    }
+}

@@ -29,12 +29,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-pub use self::boot::Boot;
 use super::{
     guest::{Said, Step},
     matrix::{
         filesystems::Group,
-        kernels::{Facts, REFERENCE, SPREAD},
+        kernels::{REFERENCE, SPREAD},
+        run::{Boot, Context},
     },
 };
 use crate::truth::Truth;
@@ -61,17 +61,6 @@ impl Kernels {
             Self::All => true,
         }
     }
-}
-
-/// The run a case is judged in.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The kernel's series.
-    pub series: String,
-    /// What decides about expectations.
-    pub kernel: Facts,
-    /// Whether golden files are written instead of compared.
-    pub update_golden: bool,
 }
 
 /// A test in a guest.

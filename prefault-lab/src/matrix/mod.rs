@@ -6,6 +6,7 @@ pub mod families;
 pub mod filesystems;
 pub mod kernels;
 pub mod paths_table;
+pub mod run;
 pub mod workloads;
 
 use std::{path::Path, time::Duration};
@@ -17,10 +18,10 @@ use self::{
     families::Mode,
     filesystems::{Filesystem, Group},
     kernels::Facts,
+    run::{Boot, Context as CaseContext},
     workloads::{Kind, Workload},
 };
 use super::{
-    cases::{Boot, Context as CaseContext},
     document::{self, Document},
     guest::{Judge, Said, Step},
     report::NotRun,
