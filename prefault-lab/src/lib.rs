@@ -5,8 +5,9 @@
 //! - `vm` boots one guest, which runs one command.
 //! - `guest` runs many steps in one guest, and judges what each said: `document` reads what the tool wrote, `truth` what the
 //!   workload did, `golden` what was expected of a text, `report` has the verdicts.
-//! - `matrix` has the tables of kernels, filesystems and workloads, and what follows from them; `cases` are the ends, the bad
-//!   places, the neighbours, and what changes meanwhile; `export`, `counted` and `confinement` take more than a script.
+//! - `matrix` has the tables of kernels, ways of booting, filesystems and workloads, and what follows from them; `cases` are the
+//!   ends, the bad places, the neighbours, and what changes meanwhile; `export`, `counted` and `confinement` take more than a
+//!   script.
 //! - `suite` makes guests of all of them. `soak`, `bench` and `demo` are guests of their own.
 //! - `paths`, `process`, `apt` and `prometheus` are what all of it stands on, and the task runner too.
 

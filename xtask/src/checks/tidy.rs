@@ -6,6 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use prefault_lab::paths;
 use syn::{spanned::Spanned as _, visit::Visit};
 
+use super::directions;
+
 const MOST_LINES_OF_A_FILE: usize = 400;
 const MOST_LINES_OF_A_FUNCTION: usize = 80;
 /// The commands that README has to begin with, in this order.
@@ -38,6 +40,7 @@ pub fn check() -> Result<()> {
         let text = fs::read_to_string(paths::workspace().join(file)).unwrap_or_default();
         complaints.extend(check(&text).map(|complaint| format!("{file}: {complaint}")));
     }
+    complaints.extend(directions::check(&files)?);
     ensure!(complaints.is_empty(), "{}", complaints.join("\n"));
     Ok(())
 }
