@@ -21,7 +21,8 @@ use opentelemetry_proto::tonic::{
     metrics::v1::{Metric, metric::Data},
 };
 use prefault_user::{
-    exporter::otlp::{Endpoint, push},
+    cli::endpoint::Endpoint,
+    exporter::otlp::push,
     output::exposition::{FAMILIES, Kind},
 };
 use prost::Message as _;

@@ -13,6 +13,7 @@ mod object;
 mod opening;
 pub mod own_writes;
 pub mod pods;
+pub mod rings;
 pub mod session;
 pub mod sight;
 pub mod stats;

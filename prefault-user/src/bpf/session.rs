@@ -7,7 +7,7 @@ use std::{fs, process, sync::Arc};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{HashMap, MapData, Queue, RingBuf},
+    maps::{HashMap, Queue, RingBuf},
 };
 use aya_log::EbpfLogger;
 use prefault_ebpf::{CONFIG, DEFAULT_SLOTS, MAX_FILTERED, MAX_PROCESSES, MAX_WITHOUT_SLOT, OTHER_SLOT, map, timing};
@@ -21,6 +21,7 @@ use super::{
     object::{Object, object},
     opening::close_all,
     pods::PodConfig,
+    rings::Ring,
     sight::Sight,
     stats::{self, Programs},
     windows::Controls,
@@ -272,20 +273,20 @@ impl Session {
     ///
     /// # Errors
     /// If it was taken before.
-    pub fn take_events(&mut self) -> Result<RingBuf<MapData>> {
-        Ok(RingBuf::try_from(take(self.attaching.bpf(), map::EVENTS)?)?)
+    pub fn take_events(&mut self) -> Result<Ring> {
+        Ring::watch(RingBuf::try_from(take(self.attaching.bpf(), map::EVENTS)?)?)
     }
 
     /// The ring that says that modules are loaded; once. `None` where the kernel does not say it.
     ///
     /// # Errors
     /// If it was taken before.
-    pub fn take_announcements(&mut self) -> Result<Option<RingBuf<MapData>>> {
+    pub fn take_announcements(&mut self) -> Result<Option<Ring>> {
         if let Err(error) = self.attaching.announce_modules() {
             log::info!("modules are looked for, because the kernel does not announce them: {error:#}");
             return Ok(None);
         }
-        Ok(Some(RingBuf::try_from(take(self.attaching.bpf(), map::MODULES)?)?))
+        Ring::watch(RingBuf::try_from(take(self.attaching.bpf(), map::MODULES)?)?).map(Some)
     }
 
     /// The programs' own messages; none come unless the session was started verbose, and `None` where the programs have
@@ -293,7 +294,7 @@ impl Session {
     ///
     /// # Errors
     /// If the log map cannot be read.
-    pub fn logger(&mut self) -> Result<Option<EbpfLogger<&'static dyn log::Log>>> {
+    pub fn logger(&mut self) -> Result<Option<Messages>> {
         match EbpfLogger::init(self.attaching.bpf()) {
             Err(aya_log::Error::MapNotFound) => Ok(None),
             logger => Ok(Some(logger?)),
@@ -310,6 +311,9 @@ impl Session {
         self.counters.snapshot(self.plan.paths.len(), events_unread)
     }
 }
+
+/// The programs' own messages.
+pub type Messages = EbpfLogger<&'static dyn log::Log>;
 
 /// What loading takes and nothing is known of the kernel's functions for.
 pub struct Groundwork {

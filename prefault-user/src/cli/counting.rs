@@ -2,8 +2,6 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::{data::Timing, plan::Wish};
-
 /// What is taken along, and how.
 #[derive(Debug, Args)]
 pub struct CountingArgs {
@@ -34,24 +32,6 @@ pub struct CountingArgs {
     pub mechanism: Mechanism,
 }
 
-impl CountingArgs {
-    /// Which writes are timed.
-    #[must_use]
-    pub fn timing(&self) -> Timing {
-        Timing::wished(self.sample, self.no_latency)
-    }
-
-    /// How points are made. With a limit to the cost they come and go, for which trampolines take too long: on 6.12, up to 8 s
-    /// beside a writer that never sleeps, where kprobes take about 1 s.
-    #[must_use]
-    pub fn wish(&self) -> Wish {
-        match self.mechanism {
-            Mechanism::Auto if self.max_overhead.is_some() => Wish::Optimised,
-            mechanism => mechanism.into(),
-        }
-    }
-}
-
 /// A share of the time that can be kept to.
 fn percent(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').parse() {
@@ -72,15 +52,4 @@ pub enum Mechanism {
     Optimised,
     /// Everything by kprobes on the very instructions, which stay breakpoints
     Trap,
-}
-
-impl From<Mechanism> for Wish {
-    fn from(mechanism: Mechanism) -> Self {
-        match mechanism {
-            Mechanism::Auto => Self::Auto,
-            Mechanism::Fentry => Self::Fentry,
-            Mechanism::Optimised => Self::Optimised,
-            Mechanism::Trap => Self::Trap,
-        }
-    }
 }

@@ -5,8 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use regex_lite::Regex;
 
-use super::{FilterArgs, counting::CountingArgs, privilege::PrivilegeArgs, seconds};
-use crate::{exporter::Address, output::exposition::Buckets};
+use super::{FilterArgs, address::Address, counting::CountingArgs, privilege::PrivilegeArgs, seconds};
 
 /// Series of filesystems, unless the user says otherwise.
 const DEFAULT_SERIES: u64 = 64;
@@ -46,7 +45,7 @@ pub struct ExportArgs {
     /// Push the metrics to an OpenTelemetry collector by OTLP over HTTP, such as http://localhost:4318
     #[cfg(feature = "otlp")]
     #[arg(long, value_name = "URL")]
-    pub otlp: Option<crate::exporter::otlp::Endpoint>,
+    pub otlp: Option<super::endpoint::Endpoint>,
     /// Push every so many seconds
     #[cfg(feature = "otlp")]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "15", requires = "otlp")]
@@ -54,7 +53,7 @@ pub struct ExportArgs {
     /// Upper bounds of the classic buckets, ascending, such as 1us,10us,1ms; each is moved up to the next that the tool counts
     /// by [default: 12, from 238ns to 1s, a factor of 4 apart]
     #[arg(long, value_name = "TIME,TIME,...", value_parser = buckets)]
-    pub buckets: Option<Buckets>,
+    pub buckets: Option<Bounds>,
     /// Add to the counters of short copies and failed prefaults the latest one as an exemplar: process, inode and position;
     /// the kernel then passes on each, which costs where they are frequent. Not with --with-mount-point, since it is not known
     /// of one where its filesystem is mounted
@@ -119,9 +118,12 @@ fn prom_file(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn buckets(text: &str) -> Result<Buckets, String> {
-    let bounds: Result<Vec<u64>, String> = text.split(',').map(nanoseconds).collect();
-    Buckets::up_to(&bounds?)
+/// Upper bounds of buckets, in nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds(pub Vec<u64>);
+
+fn buckets(text: &str) -> Result<Bounds, String> {
+    text.split(',').map(nanoseconds).collect::<Result<_, _>>().map(Bounds)
 }
 
 /// A time with its unit, in nanoseconds.

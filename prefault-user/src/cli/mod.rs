@@ -1,6 +1,9 @@
 //! The command line as typed; what it means is decided in `commands`.
 
+pub mod address;
 pub mod counting;
+#[cfg(feature = "otlp")]
+pub mod endpoint;
 pub mod export;
 pub mod privilege;
 

@@ -26,7 +26,7 @@ use crate::{
         frozen::{Frozen, Function},
         names::{Name, shown},
     },
-    monitor::prepare,
+    monitor::{options::wish, prepare},
     output::sink::Output,
     phases::Phases,
     plan::Plan,
@@ -106,7 +106,7 @@ struct Tried {
 
 /// The plan after it was tried, which attaches and detaches everything.
 fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
-    let (wish, phases) = (args.mechanism.into(), Phases::begin());
+    let (wish, phases) = (wish(args.mechanism), Phases::begin());
     if args.dry_run {
         let (kernel, plan) = prepare::plan(wish, &phases)?;
         descriptors::ensure_for(&plan)?;

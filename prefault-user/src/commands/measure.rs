@@ -23,7 +23,7 @@ use crate::{
     monitor::{
         filters::filters,
         live::{Live, tick, ticker},
-        prepare::options,
+        options::options,
     },
     output::{
         event, json, limited, report,

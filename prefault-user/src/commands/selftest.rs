@@ -18,7 +18,7 @@ use crate::{
     cli::SelftestArgs,
     data::{Interval, LossUnit, Snapshot, Timing, silence::SILENCES},
     host::limits::why_no_thread,
-    monitor::{filters::ensure_process_ids, prepare},
+    monitor::{filters::ensure_process_ids, options::wish, prepare},
     output::{
         sink::{Output, is_closed_pipe},
         units,
@@ -57,9 +57,9 @@ fn compare_all(args: &SelftestArgs) -> Result<u8> {
     );
     prepare::check()?;
     let phases = Phases::begin();
-    let (kernel, plan, groundwork) = prepare::plan_and_groundwork(args.mechanism.into(), &phases)?;
+    let (kernel, plan, groundwork) = prepare::plan_and_groundwork(wish(args.mechanism), &phases)?;
     let filters = Filters { processes: vec![process::id()], comms: vec![WRITER.into()], ..Filters::default() };
-    let wish = args.mechanism.into();
+    let wish = wish(args.mechanism);
     let options = Options { filters, wish, timing: Timing::wished(None, args.no_latency), ..Options::default() };
     let session = Session::start(plan, groundwork, &options, &phases).map_err(prepare::explain)?;
     output.write(&format!(

@@ -1,4 +1,4 @@
-//! Addresses to answer at: as typed, bound, or passed by systemd.
+//! Sockets to answer at: bound, or passed by systemd.
 
 use std::{
     fmt, fs, io,
@@ -9,16 +9,13 @@ use std::{
         unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
     },
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
-/// The port if none is given. The exporters' port list is fully allocated from 9100 to 9999, its own range; this one is
-/// outside of it and below the ports that Linux gives to outgoing connections.
-pub const DEFAULT_PORT: u16 = 29186;
+use crate::cli::address::Address;
 
 /// Connections that may wait to be accepted, if sysctl net.core.somaxconn allows. The standard library's 128 are there after a
 /// tenth of a second at 1,500 a second, and then the kernel lets everybody wait a second and more; too many would make
@@ -27,43 +24,6 @@ const BACKLOG: i32 = 1024;
 
 /// Of sockets in the filesystem.
 const SOCKET_MODE: libc::mode_t = 0o666;
-
-/// An address as typed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// An address of this host and a port.
-    Ip(SocketAddr),
-    /// Both loopback addresses.
-    Localhost(u16),
-    /// Every address of this host.
-    Every(u16),
-    /// A socket in the filesystem.
-    Unix(PathBuf),
-}
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = PathBuf::from(path);
-            return match path.is_absolute() {
-                true => Ok(Self::Unix(path)),
-                false => {
-                    Err("a unix socket needs an absolute path, such as unix:/run/prefault/prefault.sock".to_owned())
-                }
-            };
-        }
-        if let Some((host @ ("" | "localhost"), port)) = text.rsplit_once(':') {
-            let port = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
-            return Ok(if host.is_empty() { Self::Every(port) } else { Self::Localhost(port) });
-        }
-        text.parse().map(Self::Ip).map_err(|_| {
-            "it has to be an IP address or localhost, and a port, such as 127.0.0.1:29186 or [::1]:29186; or unix:/PATH"
-                .to_owned()
-        })
-    }
-}
 
 /// A socket that is listened at.
 #[derive(Debug)]
@@ -102,38 +62,36 @@ impl fmt::Display for Listener {
     }
 }
 
-impl Address {
-    /// Listens there. It has to be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// If it is not possible, with a remedy.
-    pub fn bind(&self) -> Result<Vec<Listener>> {
-        match self {
-            Self::Ip(address) => Ok(vec![tcp(*address)?]),
-            Self::Every(port) => {
-                // The IPv6 socket takes IPv4 too; a host without IPv6 has no such address.
-                let both = tcp_of_both(*port);
-                let listener = match both {
-                    Err(error) if lacks_address(&error) => tcp(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port))?,
-                    result => result?,
-                };
-                Ok(vec![listener])
-            }
-            Self::Localhost(port) => {
-                let first = tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *port))?;
-                // With port 0 both have to get the same one.
-                let port = match &first {
-                    Listener::Tcp(listener) => listener.local_addr()?.port(),
-                    Listener::Unix(..) => *port,
-                };
-                match tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port)) {
-                    Ok(second) => Ok(vec![first, second]),
-                    Err(error) if lacks_address(&error) => Ok(vec![first]),
-                    Err(error) => Err(error),
-                }
-            }
-            Self::Unix(path) => unix(path).map(|listener| vec![listener]),
+/// Listens at an address. It has to be called within a tokio runtime.
+///
+/// # Errors
+/// If it is not possible, with a remedy.
+pub fn bind(address: &Address) -> Result<Vec<Listener>> {
+    match address {
+        Address::Ip(address) => Ok(vec![tcp(*address)?]),
+        Address::Every(port) => {
+            // The IPv6 socket takes IPv4 too; a host without IPv6 has no such address.
+            let both = tcp_of_both(*port);
+            let listener = match both {
+                Err(error) if lacks_address(&error) => tcp(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), *port))?,
+                result => result?,
+            };
+            Ok(vec![listener])
         }
+        Address::Localhost(port) => {
+            let first = tcp(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), *port))?;
+            // With port 0 both have to get the same one.
+            let port = match &first {
+                Listener::Tcp(listener) => listener.local_addr()?.port(),
+                Listener::Unix(..) => *port,
+            };
+            match tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port)) {
+                Ok(second) => Ok(vec![first, second]),
+                Err(error) if lacks_address(&error) => Ok(vec![first]),
+                Err(error) => Err(error),
+            }
+        }
+        Address::Unix(path) => unix(path).map(|listener| vec![listener]),
     }
 }
 
@@ -244,23 +202,6 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn addresses_are_read() {
-        let ip = |text: &str| Address::Ip(text.parse().expect("an address"));
-        for (text, expected) in [
-            ("127.0.0.1:1", ip("127.0.0.1:1")),
-            ("[::1]:65535", ip("[::1]:65535")),
-            (":80", Address::Every(80)),
-            ("localhost:0", Address::Localhost(0)),
-            ("unix:/run/a:b", Address::Unix("/run/a:b".into())),
-        ] {
-            assert_eq!(text.parse(), Ok(expected), "{text}");
-        }
-        for bad in ["", "80", "127.0.0.1", "::1:80", "example.org:80", ":65536", "localhost:", "unix:run", "unix:"] {
-            assert!(bad.parse::<Address>().is_err(), "{bad}");
-        }
-    }
-
     #[tokio::test]
     async fn a_socket_that_was_left_behind_is_replaced_and_one_in_use_is_not() {
         let path = std::env::temp_dir().join(format!("prefault-{}.sock", std::process::id()));
@@ -269,11 +210,11 @@ mod tests {
         // As a service has it.
         // SAFETY: the call takes a number.
         let before = unsafe { libc::umask(0o077) };
-        let first = address.bind().expect("nobody listens");
+        let first = bind(&address).expect("nobody listens");
         // SAFETY: as above.
         assert_eq!(unsafe { libc::umask(before) }, 0o077);
         assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, SOCKET_MODE);
-        let refused = address.bind().expect_err("somebody does").to_string();
+        let refused = bind(&address).expect_err("somebody does").to_string();
         assert!(refused.ends_with("another process does"), "{refused}");
         drop(first);
         assert!(!path.exists());
@@ -299,7 +240,7 @@ mod tests {
     async fn a_port_in_use_is_named() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = listener.local_addr().expect("an address");
-        let refused = format!("{:#}", Address::Ip(address).bind().expect_err("in use"));
+        let refused = format!("{:#}", bind(&Address::Ip(address)).expect_err("in use"));
         assert!(refused.contains(&address.to_string()) && refused.contains("--listen"), "{refused}");
     }
 }

@@ -28,7 +28,7 @@ pub mod web_config;
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -36,10 +36,9 @@ use tokio::{
     time::Interval as Ticker,
 };
 
-pub use self::address::Address;
 use self::{
     access::AccessWatch,
-    address::{DEFAULT_PORT, Listener},
+    address::Listener,
     answer::{Ask, Shared},
     complaints::{Complaints, say},
     confine::Confining,
@@ -50,11 +49,14 @@ use self::{
     web_config::WebConfig,
 };
 use crate::{
-    cli::export::ExportArgs,
+    cli::{
+        address::{Address, DEFAULT_PORT},
+        export::{Bounds, ExportArgs},
+    },
     monitor::{
         filters::filters,
         live::{Live, tick, ticker},
-        prepare::options,
+        options::options,
     },
     output::{
         exposition::Buckets,
@@ -102,6 +104,11 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
     }
 }
 
+fn buckets(bounds: Option<&Bounds>) -> Result<Buckets> {
+    let Some(Bounds(bounds)) = bounds else { return Ok(Buckets::default()) };
+    Buckets::up_to(bounds).map_err(|why| anyhow!("invalid value for --buckets: {why}"))
+}
+
 fn runtime() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build().context("failed to start the runtime")
@@ -129,7 +136,7 @@ fn listeners(args: &ExportArgs) -> Result<Vec<Listener>> {
         false => &args.listen,
     };
     for address in addresses {
-        listeners.extend(address.bind()?);
+        listeners.extend(address::bind(address)?);
     }
     Ok(listeners)
 }
@@ -184,7 +191,7 @@ impl<'a> Exporter<'a> {
             args,
             access,
             state: State::new(&tended, args),
-            buckets: args.buckets.clone().unwrap_or_default(),
+            buckets: buckets(args.buckets.as_ref())?,
             textfile: args.textfile.as_deref().map(Textfile::new),
             textfile_ticker: args.textfile.is_some().then(|| ticker(args.interval)),
             service_manager,

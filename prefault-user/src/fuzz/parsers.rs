@@ -8,7 +8,8 @@ use super::source::{Source, changed};
 use crate::{
     bpf::made,
     cli::Cli,
-    exporter::{Address, web_config::WebConfig},
+    cli::address::Address,
+    exporter::web_config::WebConfig,
     kernel::{
         btf::Btf,
         frozen::Frozen,

@@ -10,12 +10,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use aya::maps::{MapData, RingBuf};
 use prefault_ebpf::{EVENT_RING_BYTES, Event};
-use tokio::{
-    io::unix::AsyncFd,
-    time::{Interval as Ticker, MissedTickBehavior, interval_at},
-};
+use tokio::time::{Interval as Ticker, MissedTickBehavior, interval_at};
 
 use super::{
     prepare,
@@ -24,7 +20,8 @@ use super::{
 use crate::{
     bpf::{
         counters::Counters,
-        session::{Options, Session},
+        rings::Ring,
+        session::{Messages, Options, Session},
     },
     data::{EventRecord, Filesystem, Floor, Limit, Limited, SiteReport, Snapshot, Timing},
     host::modules::{Changes, ModuleWatch},
@@ -58,18 +55,18 @@ pub struct Live {
     session: Session,
     modules: ModuleWatch,
     /// Where the kernel says that a module is loaded, if it does.
-    announcements: Option<AsyncFd<RingBuf<MapData>>>,
+    announcements: Option<Ring>,
     /// How points in modules that come are made.
     wish: Wish,
     timing: Timing,
     path_names: Vec<String>,
-    ring: AsyncFd<RingBuf<MapData>>,
+    ring: Ring,
     /// There may be more events in the ring than were taken.
     more_events: bool,
     /// Records of the ring that were no events.
     events_unread: u64,
     filesystems: Vec<(u32, Filesystem)>,
-    logger: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+    logger: Option<Messages>,
     log_ticker: Ticker,
     event_ticker: Option<Ticker>,
     module_ticker: Ticker,
@@ -100,8 +97,8 @@ impl Live {
         let (kernel, plan, groundwork) = prepare::plan_and_groundwork(options.wish, &phases)?;
         let mut session = Session::start(plan, groundwork, options, &phases).map_err(prepare::explain)?;
         log::info!("loaded and attached:\n{phases}");
-        let ring = watched(session.take_events()?)?;
-        let announcements = session.take_announcements()?.map(watched).transpose()?;
+        let ring = session.take_events()?;
+        let announcements = session.take_announcements()?;
         let logger = if options.verbose { session.logger()? } else { None };
         let sight = SightWatch::begin(session.counters().sight())?;
         let windows = options
@@ -212,8 +209,8 @@ impl Live {
     /// If modules cannot be followed, or points not be brought back.
     pub async fn tend(&mut self) -> Result<Vec<EventRecord>> {
         tokio::select! {
-            ready = self.ring.readable_mut() => {
-                ready.context("failed to wait for events")?.clear_ready();
+            ready = self.ring.ready() => {
+                ready.context("failed to wait for events")?;
                 Ok(self.take_events())
             }
             () = std::future::ready(()), if self.more_events => Ok(self.take_events()),
@@ -301,7 +298,7 @@ impl Live {
     pub fn take_events(&mut self) -> Vec<EventRecord> {
         let mut events = Vec::new();
         self.more_events = false;
-        while let Some(raw) = next_event(self.ring.get_mut()) {
+        while let Some(raw) = self.ring.next_event() {
             let Some(raw) = raw else {
                 self.events_unread += 1;
                 continue;
@@ -339,17 +336,11 @@ impl Live {
     }
 }
 
-fn watched(ring: RingBuf<MapData>) -> Result<AsyncFd<RingBuf<MapData>>> {
-    // SAFETY: the ring's descriptor stays the same and open for as long as the ring lives.
-    unsafe { AsyncFd::register(ring) }.context("failed to wait for the kernel")
-}
-
 /// Waits until a module is loaded; for ever if the kernel does not say so.
-async fn announced(announcements: &mut Option<AsyncFd<RingBuf<MapData>>>) -> io::Result<()> {
+async fn announced(announcements: &mut Option<Ring>) -> io::Result<()> {
     let Some(announcements) = announcements else { return std::future::pending().await };
-    let mut ready = announcements.readable_mut().await?;
-    ready.clear_ready();
-    while ready.get_inner_mut().next().is_some() {}
+    announcements.ready().await?;
+    announcements.clear();
     Ok(())
 }
 
@@ -365,14 +356,6 @@ fn limit(percent: f64) -> Limit {
     // SAFETY: the call takes a number.
     let n_processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
     Limit { percent, n_processors: n_processors.max(1) as u32 }
-}
-
-/// The next record of the ring; the inner `None` is one that is too short for an event.
-fn next_event(ring: &mut RingBuf<MapData>) -> Option<Option<Event>> {
-    let item = ring.next()?;
-    let bytes = item.first_chunk::<{ size_of::<Event>() }>();
-    // SAFETY: an event is made of integers, valid for every pattern of bits.
-    Some(bytes.map(|bytes| unsafe { bytes.as_ptr().cast::<Event>().read_unaligned() }))
 }
 
 /// Ticks each `period` from one period on; ticks that were missed are left out.

@@ -2,5 +2,6 @@
 
 pub mod filters;
 pub mod live;
+pub mod options;
 pub mod prepare;
 mod sight;

@@ -5,36 +5,13 @@ use std::{io, panic::resume_unwind, path::Path, thread};
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::{
-    bpf::{
-        filters::Filters,
-        session::{Groundwork, Options},
-        text_through_bpf,
-    },
-    cli::counting::CountingArgs,
-    host::{clock::usable, environment::obstacles, limits},
+    bpf::{session::Groundwork, text_through_bpf},
+    host::{environment::obstacles, limits},
     kernel::Kernel,
     phases::Phases,
     plan::{Plan, Wish},
     sites::Sites,
 };
-
-/// What a session is started with, as typed. `events`: short copies and failed prefaults come one by one too. `descriptors`: what
-/// the command needs itself.
-pub fn options(args: &CountingArgs, filters: Filters, events: bool, descriptors: u64) -> Options {
-    let timing = usable(args.timing());
-    Options {
-        verbose: args.verbose,
-        events,
-        slots: args.slots,
-        filters,
-        own_cost: args.own_cost || args.max_overhead.is_some(),
-        timing,
-        floor: timing.one_in().is_some() || (args.max_overhead.is_some() && timing.coarse_step_ns().is_none()),
-        limit_percent: args.max_overhead,
-        wish: args.wish(),
-        descriptors,
-    }
-}
 
 /// Where the running kernel shows itself.
 pub const ROOT: &str = "/";

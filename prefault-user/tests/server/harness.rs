@@ -10,7 +10,13 @@ use std::{
 };
 
 use prefault_user::{
-    exporter::{Address, access::AccessWatch, address::Listener, answer::Shared, server},
+    cli::address::Address,
+    exporter::{
+        access::AccessWatch,
+        address::{Listener, bind},
+        answer::Shared,
+        server,
+    },
     output::exposition::Buckets,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -41,10 +47,10 @@ impl Server {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             let runtime = builder.enable_all().max_blocking_threads(2).build().expect("a runtime");
             runtime.block_on(async move {
-                let mut listeners = "127.0.0.1:0".parse::<Address>().expect("well formed").bind().expect("bound");
+                let mut listeners = bind(&"127.0.0.1:0".parse().expect("well formed")).expect("bound");
                 let Listener::Tcp(listener) = &listeners[0] else { unreachable!("it is of TCP") };
                 let address = listener.local_addr().expect("an address");
-                listeners.extend(unix.into_iter().flat_map(|path| Address::Unix(path).bind().expect("bound")));
+                listeners.extend(unix.into_iter().flat_map(|path| bind(&Address::Unix(path)).expect("bound")));
                 let mut access = AccessWatch::begin(web_config.as_deref()).expect("right");
                 // Whoever waits for it may change the web config at once.
                 bound.send(address).expect("somebody waits");

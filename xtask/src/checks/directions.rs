@@ -19,7 +19,36 @@ const CRATES: [(&str, &[&str]); 4] = [
     ("xtask", &["prefault-lab"]),
 ];
 /// Those whose modules have no circle of imports.
-const WITHOUT_CIRCLES: [&str; 2] = ["prefault-lab", "xtask"];
+const WITHOUT_CIRCLES: [&str; 3] = ["prefault-lab", "prefault-user", "xtask"];
+
+/// The tool, and whom each of its topmost modules may import. Commands may import anyone, and nobody may import them.
+const TOOL: &str = "prefault-user";
+const LAYERS: [(&str, &[&str]); 15] = [
+    ("cli", &[]),
+    ("data", &[]),
+    ("phases", &[]),
+    ("workload", &[]),
+    ("kernel", &["data", "phases"]),
+    ("host", &["data", "kernel"]),
+    ("sites", &["kernel"]),
+    ("plan", &["data", "kernel", "sites"]),
+    ("bpf", &["data", "host", "kernel", "phases", "plan", "sites"]),
+    ("overhead", &["bpf", "data"]),
+    ("output", &["data"]),
+    ("monitor", &["bpf", "cli", "data", "host", "kernel", "output", "overhead", "phases", "plan", "sites"]),
+    ("exporter", &["bpf", "cli", "data", "host", "monitor", "output", "plan", "sites"]),
+    ("fuzz", &["bpf", "cli", "exporter", "host", "kernel", "plan", "sites"]),
+    (
+        "commands",
+        &[
+            "bpf", "cli", "data", "exporter", "host", "kernel", "monitor", "output", "phases", "plan", "sites",
+            "workload",
+        ],
+    ),
+];
+/// Crates that one module of the tool uses alone, all others through it.
+const KEPT: [(&str, &str); 4] =
+    [("aya", "bpf"), ("aya_log", "bpf"), ("hyper", "exporter"), ("tokio_rustls", "exporter")];
 
 /// The topmost modules of a crate, and for each the others that it imports.
 type Imports = BTreeMap<String, BTreeSet<String>>;
@@ -39,11 +68,46 @@ pub fn check(files: &[String]) -> Result<Vec<String>> {
                 fs::read_to_string(paths::workspace().join(file)).with_context(|| format!("failed to read {file}"))?;
             modules.push((module(&file[sources.len()..]), text));
         }
-        if let Some(circle) = circle(imports(&modules)?) {
+        let imports = imports(&modules)?;
+        if folder == TOOL {
+            complaints.extend(layers(&imports));
+            complaints.extend(kept(&modules));
+        }
+        if let Some(circle) = circle(imports) {
             complaints.push(format!("{folder}: modules import one another: {circle}"));
         }
     }
     Ok(complaints)
+}
+
+/// Imports of the tool that are not in [`LAYERS`].
+fn layers(imports: &Imports) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (module, imported) in imports.iter().filter(|(module, _)| !["bin", "lib", "main"].contains(&module.as_str())) {
+        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| name == module) else {
+            complaints.push(format!("{TOOL}: it is not said whom {module} may import"));
+            continue;
+        };
+        let wrong = imported.iter().filter(|name| !allowed.contains(&name.as_str()));
+        complaints.extend(wrong.map(|name| format!("{TOOL}: {module} may not import {name}")));
+    }
+    complaints
+}
+
+/// Uses of crates by modules that they are not kept for.
+fn kept(modules: &[(Vec<String>, String)]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (path, text) in modules {
+        let Some(top) = path.first().filter(|top| *top != "bin") else { continue };
+        for (name, keeper) in KEPT.iter().filter(|(_, keeper)| keeper != top) {
+            if text.contains(&format!("use {name}::"))
+                || text.contains(&format!("{name}::")) && !text.contains(&format!("::{name}"))
+            {
+                complaints.push(format!("{TOOL}: {} uses {name}, which is kept in {keeper}", path.join("::")));
+            }
+        }
+    }
+    complaints
 }
 
 /// Dependencies between crates of the workspace that are not in [`CRATES`].
