@@ -190,10 +190,14 @@ mod tests {
         assert_eq!(verdict, Verdict::Accepted);
     }
 
-    /// The shortest of a few times that each of these takes, by turns.
+    /// The shortest times that each of these takes, by turns, until they are alike or many were taken: other processes make some
+    /// longer.
     async fn shortest(auth: &Auth, all: &[&str]) -> Vec<Duration> {
         let mut shortest = vec![Duration::MAX; all.len()];
-        for _ in 0..7 {
+        for round in 0..100 {
+            if round >= 7 && are_alike(&shortest) {
+                break;
+            }
             for (credentials, shortest) in all.iter().zip(&mut shortest) {
                 let begun = Instant::now();
                 assert_eq!(auth.judge(Some(&header(credentials)), &client()).await, Verdict::Refused);
@@ -201,6 +205,12 @@ mod tests {
             }
         }
         shortest
+    }
+
+    /// Each step of cost is a factor of 2, and there are four between the two users.
+    fn are_alike(times: &[Duration]) -> bool {
+        let (least, most) = (times.iter().min().expect("times"), times.iter().max().expect("times"));
+        *most < least.mul_f64(1.7)
     }
 
     #[tokio::test]
@@ -213,9 +223,8 @@ mod tests {
                 }
             }
             let times = shortest(&auth, &["cheap:x", "dear:x", "nobody:x"]).await;
-            let (least, most) = (times.iter().min().expect("times"), times.iter().max().expect("times"));
-            // Each step of cost is a factor of 2, and there are four between the two users.
-            assert!(*most < least.mul_f64(1.7), "remembered: {is_remembered}: {times:?}");
+            assert!(are_alike(&times), "remembered: {is_remembered}: {times:?}");
+            let least = times.iter().min().expect("times");
             assert!(*least > Duration::from_millis(2), "nothing was hashed: {times:?}");
         }
     }
