@@ -4,7 +4,7 @@
 //! counters has a label that tells them apart; the first of its counters says what the metric is. To add one, add its line here,
 //! the line that counts it in the programs, and what the matrix expects of it.
 
-use crate::ledgers::ledger;
+use crate::{Histogram, ledgers::ledger};
 
 ledger! {
     /// Writes of one filesystem: calls of a write path's outer function, nested paths counted once.
@@ -51,8 +51,11 @@ ledger! {
     kernel_calls: Count => "prefault_prefaults_kernel_memory_total";
 
     latencies:
-    /// Latencies of prefaults of user memory.
-    latency flattened "" => "prefault_prefault_duration_seconds";
+    /// Latencies of prefaults of user memory that took page faults.
+    latency_needed => "prefault_prefault_duration_seconds" { "needed": "yes" }
+        "Latencies of prefaults of user memory, by whether they took page faults.";
+    /// Latencies of prefaults of user memory that took none.
+    latency_not_needed => "prefault_prefault_duration_seconds" { "needed": "no" };
 }
 
 ledger! {
@@ -154,6 +157,14 @@ impl PrefaultLedger {
     #[must_use]
     pub const fn user_calls(&self) -> u64 {
         self.calls.saturating_sub(self.kernel_calls)
+    }
+
+    /// Latencies of all prefaults of user memory. They have two hills, and no quantile of them means anything.
+    #[must_use]
+    pub fn latency(&self) -> Histogram {
+        let mut all = self.latency_needed;
+        all.add(&self.latency_not_needed);
+        all
     }
 
     /// Prefaults that took a page fault.

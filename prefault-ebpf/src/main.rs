@@ -6,6 +6,7 @@
 
 mod clock;
 mod context;
+mod counting;
 mod events;
 mod filters;
 mod floor;

@@ -1,14 +1,15 @@
 //! Probe bodies of the prefault and the copy: begin and end, on whichever point they were attached to.
 
 use aya_ebpf::bindings::task_struct;
-use prefault_ebpf::{CopyLedger, EventKind, Histogram, Loss, PrefaultLedger, bucket_of};
+use prefault_ebpf::{EventKind, Loss};
 
 use crate::{
     clock,
     context::{Frame, Pending, TaskContext, UNKNOWN, frame_at, frame_flag},
+    counting::{count_copy, count_prefault},
     events,
     filters::measures_task,
-    loss::{add, lose},
+    loss::lose,
     maps::{config, ledger_of},
     memory::{Cast, Memory, Untyped, cast, faults_of},
     tasks::{CONTEXTS, current_task},
@@ -244,67 +245,4 @@ fn learn_source(frame: &mut Frame, iter: u64) {
     let is_user = config!(user_iter_types) >> (u32::from(kind) & !config!(iter_type_ignored) & 31) & 1 == 1;
     frame.iter_count = count;
     frame.flags |= frame_flag::SOURCE_KNOWN | if is_user { 0 } else { frame_flag::FROM_KERNEL };
-}
-
-#[inline(always)]
-fn count_prefault(
-    ledger: *mut PrefaultLedger,
-    context: &TaskContext,
-    frame: &Frame,
-    unfaulted: u64,
-    (minor, major): (u64, u64),
-    now: u64,
-) {
-    // SAFETY: the ledger is a live map value of this CPU, and kprobe programs are not preempted.
-    unsafe {
-        add(&raw mut (*ledger).calls, 1);
-        add(&raw mut (*ledger).bytes, context.asked);
-        if unfaulted > 0 {
-            let failed = if unfaulted == context.asked {
-                &raw mut (*ledger).failed_wholly
-            } else {
-                &raw mut (*ledger).failed_partly
-            };
-            add(failed, 1);
-        }
-        if minor | major != 0 {
-            let needed = if major == 0 { &raw mut (*ledger).needed_minor } else { &raw mut (*ledger).needed_major };
-            add(needed, 1);
-            add(&raw mut (*ledger).minor_faults, minor);
-            add(&raw mut (*ledger).major_faults, major);
-        }
-        if frame.flags & frame_flag::FROM_KERNEL != 0 {
-            add(&raw mut (*ledger).kernel_calls, 1);
-        } else if clock::is_timed(frame) {
-            count_latency(&raw mut (*ledger).latency, clock::between(context.start_ns, now));
-        }
-    }
-}
-
-#[inline(always)]
-fn count_copy(ledger: *mut CopyLedger, context: &TaskContext, frame: &Frame, copied: u64, now: u64) {
-    // SAFETY: the ledger is a live map value of this CPU, and kprobe programs are not preempted.
-    unsafe {
-        add(&raw mut (*ledger).calls, 1);
-        add(&raw mut (*ledger).bytes_asked, context.asked);
-        add(&raw mut (*ledger).bytes_copied, copied);
-        if copied < context.asked {
-            add(if copied == 0 { &raw mut (*ledger).zero } else { &raw mut (*ledger).partial }, 1);
-        }
-        if frame.flags & frame_flag::FROM_KERNEL != 0 {
-            add(&raw mut (*ledger).kernel_calls, 1);
-            add(&raw mut (*ledger).kernel_bytes, copied);
-        } else if clock::is_timed(frame) {
-            count_latency(&raw mut (*ledger).latency, clock::between(context.start_ns, now));
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn count_latency(latency: *mut Histogram, ns: u64) {
-    // SAFETY: the caller passes a live map value; the bucket is below N_BUCKETS.
-    unsafe {
-        add(&raw mut (*latency).sum_ns, ns);
-        add((&raw mut (*latency).counts).cast::<u64>().add(bucket_of(ns)), 1);
-    }
 }

@@ -1,13 +1,12 @@
 //! Probe bodies of write paths: entry and return, with the frames of the task between them.
 
 use aya_ebpf::EbpfContext;
-use prefault_ebpf::{
-    COOKIE_COPIES, COOKIE_FILE, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss, PathLedger, WriteLedger, bucket_of,
-};
+use prefault_ebpf::{COOKIE_COPIES, COOKIE_FILE, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss};
 
 use crate::{
     clock,
     context::{Frame, MAX_DEPTH, TaskContext, frame_at, frame_flag},
+    counting::{count_error, count_path, count_write},
     filters::measures_task,
     loss::{add_preemptible, lose},
     maps::{config, ledger_of, path_of},
@@ -244,7 +243,10 @@ fn count(context: *mut TaskContext, frame: &mut Frame, result: i64, early: u64) 
     }
     // SAFETY: the ledger is a live map value.
     let write = unsafe { &raw mut (*ledger).operations.write };
-    count_write(write, frame, taken, result < 0 && result != QUEUED, now);
+    count_write(write, frame, taken, now);
+    if result < 0 && result != QUEUED {
+        count_error(write, result);
+    }
 }
 
 /// Pops the frame of the path in `cookie` and those above it, whose returns were not seen. If the path's entry was not seen,
@@ -326,42 +328,4 @@ fn merge(outer: &mut Frame, inner: &Frame, taken: u64) {
     outer.copied += inner.copied;
     outer.inner_writes += 1;
     outer.flags |= inner.flags & (frame_flag::BUFFERED | frame_flag::SOURCE_KNOWN | frame_flag::FROM_KERNEL);
-}
-
-#[inline(always)]
-fn count_path(ledger: *mut PathLedger, frame: &Frame) {
-    // SAFETY: the ledger is a live map value.
-    unsafe {
-        add_preemptible(&raw mut (*ledger).calls, 1);
-        add_preemptible(&raw mut (*ledger).prefaults, u64::from(frame.prefaults));
-        add_preemptible(&raw mut (*ledger).copies, u64::from(frame.copies));
-        if frame.flags & frame_flag::EAGER != 0 {
-            add_preemptible(&raw mut (*ledger).eager, 1);
-        } else if frame.flags & frame_flag::COPIED != 0 {
-            add_preemptible(&raw mut (*ledger).on_demand, 1);
-        }
-    }
-}
-
-#[inline(always)]
-fn count_write(write: *mut WriteLedger, frame: &Frame, bytes: u64, failed: bool, now: u64) {
-    // SAFETY: the ledger is a live map value; the bucket is below N_BUCKETS.
-    unsafe {
-        add_preemptible(&raw mut (*write).calls, 1);
-        add_preemptible(&raw mut (*write).bytes, bytes);
-        if failed {
-            add_preemptible(&raw mut (*write).errors, 1);
-        }
-        if frame.flags & frame_flag::FROM_KERNEL != 0 {
-            add_preemptible(&raw mut (*write).kernel_calls, 1);
-            return;
-        }
-        if !clock::is_timed(frame) {
-            return;
-        }
-        let ns = clock::between(frame.start_ns, now);
-        add_preemptible(&raw mut (*write).latency.sum_ns, ns);
-        let buckets = (&raw mut (*write).latency.counts).cast::<u64>();
-        add_preemptible(buckets.add(bucket_of(ns)), 1);
-    }
 }

@@ -1,10 +1,35 @@
 //! The parts of the tool's JSON document that are compared. It is read on its own terms, as any user would, and not with the
 //! tool's own types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use serde::Deserialize;
+
+/// Every way to miss something.
+pub const LOSSES: [&str; 21] = [
+    "write_enter",
+    "write_leave",
+    "prefault_begin",
+    "prefault_end",
+    "copy_begin",
+    "copy_end",
+    "prefault_outside",
+    "copy_outside",
+    "uncopied_bytes",
+    "no_context",
+    "too_deep",
+    "no_filesystem",
+    "not_followed",
+    "event_dropped",
+    "before_start",
+    "prefault_unattributed",
+    "copy_unattributed",
+    "kernel_missed_runs",
+    "events_unread",
+    "ftrace_off_ns",
+    "kprobes_off_ns",
+];
 
 /// The document.
 #[derive(Debug, Deserialize)]
@@ -95,6 +120,13 @@ pub struct Write {
     pub buckets: Vec<Bucket>,
 }
 
+/// Latencies of one kind.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Latencies {
+    pub buckets: Vec<Bucket>,
+}
+
 #[derive(Debug, Deserialize)]
 #[expect(missing_docs, reason = "FORMAT.md describes each field")]
 pub struct Prefault {
@@ -107,6 +139,8 @@ pub struct Prefault {
     pub minor_faults: u64,
     pub major_faults: u64,
     pub kernel_calls: u64,
+    pub latency_needed: Latencies,
+    pub latency_not_needed: Latencies,
     pub sum_ns: u64,
     pub buckets: Vec<Bucket>,
 }
@@ -197,7 +231,10 @@ impl Document {
             .filter(|(reason, count)| **count > 0 && *reason != allowed)
             .map(|(reason, count)| format!("{reason} {count}"))
             .collect();
-        ensure!(!self.loss.is_empty(), "the document has no loss counters");
+        let (keys, known) = (self.loss.keys().map(String::as_str), LOSSES.into_iter());
+        let (keys, known): (BTreeSet<&str>, BTreeSet<&str>) = (keys.collect(), known.collect());
+        ensure!(keys == known, "the losses are {keys:?}, expected {known:?}");
+        ensure!(allowed.is_empty() || known.contains(allowed), "{allowed} is no loss");
         ensure!(lost.is_empty(), "lost: {}", lost.join(", "));
         Ok(())
     }

@@ -16,9 +16,9 @@ use std::{
     sync::Arc,
 };
 
-use prefault_ebpf::EventKind;
+use prefault_ebpf::{EventKind, Histogram, Ledger};
 use prefault_user::{
-    data::{EventRecord, Exemplar, Exported, LossReport, LossUnit},
+    data::{EventRecord, Exemplar, Exported, LossReport, LossUnit, Series},
     output::{
         exposition::{self, Buckets, FAMILIES},
         page,
@@ -138,15 +138,18 @@ fn protobuf_says_what_the_text_says_and_has_native_histograms() {
     assert_eq!(families.keys().map(String::as_str).collect::<Vec<_>>(), sorted(in_text));
     for operation in ["write", "prefault", "copy"] {
         let family = &families[&format!("prefault_{operation}_duration_seconds")];
-        assert_eq!(family.metric.len(), exported.filesystems.len());
-        for (metric, series) in family.metric.iter().zip(&exported.filesystems) {
+        let of_operation = |of: &Series| -> Vec<Histogram> {
+            let Ledger { write, prefault, copy } = &of.totals.ledger;
+            match operation {
+                "write" => vec![write.latency],
+                "prefault" => vec![prefault.latency_needed, prefault.latency_not_needed],
+                _ => vec![copy.latency],
+            }
+        };
+        let own: Vec<Histogram> = exported.filesystems.iter().flat_map(of_operation).collect();
+        assert_eq!(family.metric.len(), own.len());
+        for (metric, own) in family.metric.iter().zip(&own) {
             let histogram = metric.histogram.as_ref().expect("a histogram");
-            let totals = &series.totals;
-            let own = match operation {
-                "write" => &totals.ledger.write.latency,
-                "prefault" => &totals.ledger.prefault.latency,
-                _ => &totals.ledger.copy.latency,
-            };
             assert_eq!((histogram.schema, histogram.sample_count), (2, own.count()));
             assert_eq!(native_counts(&histogram.positive_span, &histogram.positive_delta), own_counts(own));
             assert_eq!(histogram.bucket.last().map(|bucket| bucket.cumulative_count), Some(own.count()));
@@ -179,7 +182,7 @@ fn native_counts(
     counts
 }
 
-fn own_counts(histogram: &prefault_user::data::Histogram) -> BTreeMap<i32, i64> {
+fn own_counts(histogram: &Histogram) -> BTreeMap<i32, i64> {
     let counts = (-103..).zip(&histogram.counts).filter(|(_, count)| **count > 0);
     counts.map(|(index, &count)| (index, count as i64)).collect()
 }
@@ -220,7 +223,7 @@ fn metrics_md_lists_every_cause_of_loss() {
 fn every_label_value_of_the_exposition_is_described() {
     let text = metrics_md();
     let exported = all();
-    let of_tables = ["kind", "mode", "cause", "points", "mechanism", "operation"];
+    let of_tables = ["kind", "needed", "mode", "cause", "points", "mechanism", "operation"];
     let mut n_values = 0;
     for sample in FAMILIES.iter().flat_map(|family| family.samples(&exported)) {
         for (label, value) in sample.labels.iter().filter(|(label, _)| of_tables.contains(label)) {

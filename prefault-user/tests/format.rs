@@ -43,8 +43,11 @@ fn types(value: &Value, path: &str, found: &mut BTreeMap<String, BTreeSet<&'stat
 
 /// The path by which FORMAT.md describes a field of what is at `path`.
 fn described(path: &str, key: &str) -> String {
-    if path.ends_with(ANYWHERE[0]) {
+    if path.ends_with(ANYWHERE[0]) && !path.contains("rounds") {
         return format!("{}.{key}", ANYWHERE[0]);
+    }
+    if path.contains(".latency_") {
+        return format!("latency.{key}");
     }
     match path.strip_prefix("limit.estimates[].") {
         Some(_) => format!("{}.{key}", ANYWHERE[1]),

@@ -1,6 +1,7 @@
 //! Exactness: the same writes on every filesystem of every kernel, and the tool's counts against the workload's own. The
 //! tables are data; this file only turns them into steps and compares.
 
+mod compare;
 pub mod expect;
 pub mod families;
 pub mod filesystems;
@@ -14,8 +15,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
-    expect::PerWrite,
-    families::Mode,
+    compare::{Differences, compare_path, compare_with_table, compare_with_truth},
     filesystems::{Filesystem, Group},
     kernels::Facts,
     run::{Boot, Context as CaseContext},
@@ -170,105 +170,6 @@ fn counted<'a>(said: &Said, document: &'a Document, filesystem: &Filesystem) -> 
     document.only(filesystem.fstype, |counted| format!("{}:{}", counted.major, counted.minor) == numbers)
 }
 
-/// What holds on every kernel and path: each absent page takes one minor fault, in the prefault.
-fn compare_with_truth(
-    differences: &mut Differences,
-    counted: &document::Filesystem,
-    truth: &Truth,
-    workload: &Workload,
-) {
-    if workload.is_retried {
-        differences.compare(
-            "write.calls that succeeded",
-            counted.write.calls - counted.write.errors,
-            truth.writes - truth.errors,
-        );
-    } else {
-        differences.compare("write.calls", counted.write.calls, truth.writes);
-        differences.compare("write.errors", counted.write.errors, truth.errors);
-    }
-    differences.compare("write.bytes", counted.write.bytes, truth.bytes);
-    differences.compare("write.kernel_calls", counted.write.kernel_calls, truth.kernel_writes);
-    if workload.kind == Kind::Absent {
-        differences.compare("prefault.needed_minor", counted.prefault.needed_minor, truth.absent_pages);
-    }
-    differences.compare("prefault.minor_faults", counted.prefault.minor_faults, truth.absent_pages);
-    differences.compare("prefault.needed_major", counted.prefault.needed_major, 0);
-    differences.compare("prefault.major_faults", counted.prefault.major_faults, 0);
-    if truth.kernel_writes == 0 {
-        differences.compare("prefault.kernel_calls", counted.prefault.kernel_calls, 0);
-        differences.compare("copy.kernel_calls", counted.copy.kernel_calls, 0);
-    }
-    // What comes from the kernel's memory is not timed.
-    let (write, prefault, copy) = (&counted.write, &counted.prefault, &counted.copy);
-    for (name, buckets, calls) in [
-        ("write.buckets", &write.buckets, write.calls - write.kernel_calls),
-        ("prefault.buckets", &prefault.buckets, prefault.calls - prefault.kernel_calls),
-        ("copy.buckets", &copy.buckets, copy.calls - copy.kernel_calls),
-    ] {
-        differences.compare(name, document::total(buckets), calls);
-    }
-}
-
-fn compare_with_table(
-    differences: &mut Differences,
-    counted: &document::Filesystem,
-    per_write: PerWrite,
-    n_writes: u64,
-) {
-    let PerWrite { errors: _, prefaults, failed, failed_wholly, copies, copied_pages, zero, partial } = per_write;
-    let (prefault, copy) = (&counted.prefault, &counted.copy);
-    differences.compare("prefault.calls", prefault.calls, n_writes * prefaults);
-    differences.compare("prefault.failed", prefault.failed, n_writes * failed);
-    differences.compare("prefault.failed_wholly", prefault.failed_wholly, n_writes * failed_wholly);
-    differences.compare("prefault.failed_partly", prefault.failed_partly, n_writes * (failed - failed_wholly));
-    differences.compare("copy.calls", copy.calls, n_writes * copies);
-    differences.compare("copy.bytes_copied", copy.bytes_copied, n_writes * copied_pages * PAGE);
-    differences.compare("copy.zero", copy.zero, n_writes * zero);
-    differences.compare("copy.partial", copy.partial, n_writes * partial);
-}
-
-fn compare_path(
-    differences: &mut Differences,
-    counted: &document::Filesystem,
-    function: &str,
-    mode: Mode,
-    per_write: PerWrite,
-    n_writes: u64,
-) {
-    // A path that never came to a copy has not shown when it prefaults.
-    let mode = if per_write.copies == 0 { "not seen" } else { mode.name() };
-    // The compiler may have put a suffix such as `.isra.0` behind the name.
-    let is_function = |path: &&document::Path| path.function.split('.').next() == Some(function);
-    match counted.paths.iter().find(is_function) {
-        Some(path) => {
-            differences.compare(&format!("calls of {function}"), path.calls, n_writes);
-            differences.compare(&format!("mode of {function}"), path.mode.as_str(), mode);
-        }
-        None => {
-            let functions: Vec<&str> = counted.paths.iter().map(|path| path.function.as_str()).collect();
-            differences.compare("write path", functions.join(" "), function.to_owned());
-        }
-    }
-}
-
-/// All that is not as expected, so that one failure tells the whole story.
-#[derive(Default)]
-struct Differences(Vec<String>);
-
-impl Differences {
-    fn compare<T: PartialEq + std::fmt::Display>(&mut self, what: &str, is: T, expected: T) {
-        if is != expected {
-            self.0.push(format!("{what} is {is}, expected {expected}"));
-        }
-    }
-
-    fn finish(self) -> Result<()> {
-        ensure!(self.0.is_empty(), "{}", self.0.join("\n"));
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -286,10 +187,14 @@ mod tests {
                 "major": 1,
                 "minor": 0,
                 "paths": [{"function": "generic_perform_write", "mode": "on-demand", "calls": 100}],
-                "write": {"calls": 100, "bytes": 409_600, "errors": 0, "kernel_calls": 0, "buckets": [{"count": 100}]},
+                "write": {
+                    "calls": 100, "bytes": 409_600, "errors": 0,
+                    "kernel_calls": 0, "buckets": [{"count": 100}],
+                },
                 "prefault": {
                     "calls": 100, "needed_minor": 100, "needed_major": 0, "failed": 0, "failed_wholly": 0,
                     "failed_partly": 0, "minor_faults": 100, "major_faults": 0, "kernel_calls": 0, "sum_ns": 0,
+                    "latency_needed": {"buckets": [{"count": 60}, {"count": 40}]}, "latency_not_needed": {"buckets": []},
                     "buckets": [{"count": 60}, {"count": 40}],
                 },
                 "copy": {
@@ -297,7 +202,7 @@ mod tests {
                     "buckets": [{"count": 200}],
                 },
             }],
-            "loss": {"slots_full": 0},
+            "loss": document::LOSSES.iter().map(|&key| (key, 0)).collect::<std::collections::BTreeMap<_, _>>(),
             "events": [],
         });
         *document.pointer_mut(pointer).expect("there is such a field") = value;
@@ -348,7 +253,7 @@ mod tests {
                 "mode of generic_perform_write is eager, expected on-demand",
             ),
             ("/filesystems/0/paths/0/function", json!("f"), "write path is f, expected generic_perform_write"),
-            ("/loss/slots_full", json!(1), "lost: slots_full 1"),
+            ("/loss/copy_end", json!(1), "lost: copy_end 1"),
         ] {
             assert_eq!(verdict(pointer, value), message, "{pointer}");
         }

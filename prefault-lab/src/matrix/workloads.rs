@@ -36,6 +36,8 @@ pub enum Kind {
     Direct,
     /// While another thread truncates the file.
     Truncated,
+    /// 4 KiB from a page that was dropped just before, while another thread drops it all the time.
+    Dropped,
 }
 
 impl Kind {
@@ -57,6 +59,7 @@ impl Kind {
             Self::Uring => "uring",
             Self::Direct => "direct",
             Self::Truncated => "truncated",
+            Self::Dropped => "dropped",
         }
     }
 }
@@ -85,7 +88,7 @@ const fn on_core(kind: Kind) -> Workload {
 }
 
 /// All of them.
-pub const WORKLOADS: [Workload; 14] = [
+pub const WORKLOADS: [Workload; 15] = [
     everywhere(Kind::Resident),
     everywhere(Kind::Absent),
     everywhere(Kind::Vector),
@@ -100,6 +103,7 @@ pub const WORKLOADS: [Workload; 14] = [
     Workload { only: &["ext4", "tmpfs"], ..on_core(Kind::CopyFileRange) },
     Workload { is_retried: true, ..on_core(Kind::Uring) },
     Workload { on_core: 1000, ..on_core(Kind::Truncated) },
+    Workload { on_core: 1000, ..on_core(Kind::Dropped) },
     // It journals data, which direct writes would go past, so that they are buffered.
     Workload { only: &["ext4-journal"], on_core: 0, ..everywhere(Kind::Direct) },
 ];

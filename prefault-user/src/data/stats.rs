@@ -117,7 +117,7 @@ impl FilesystemInterval {
     /// It may exceed 1 where a write was still running at the end of the interval.
     pub fn prefault_share(&self) -> Option<f64> {
         let write_ns = self.ledger.write.latency.sum_ns;
-        (write_ns > 0).then(|| self.ledger.prefault.latency.sum_ns as f64 / write_ns as f64)
+        (write_ns > 0).then(|| self.ledger.prefault.latency().sum_ns as f64 / write_ns as f64)
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use prefault_ebpf::{CopyLedger, Ledger, PathLedger, PrefaultLedger, WriteLedger};
+use prefault_ebpf::{CopyLedger, Histogram, Ledger, PathLedger, PrefaultLedger, WriteLedger};
 
 use crate::data::{
     Estimate, EventRecord, FilesystemEstimates, FilesystemInterval, Floor, Limited, LossReport, PathStats, Points,
@@ -121,6 +121,8 @@ struct Prefault<'a> {
     #[serde(flatten)]
     ledger: &'a PrefaultLedger,
     failed: u64,
+    #[serde(flatten)]
+    latency: Histogram,
 }
 
 #[derive(Serialize)]
@@ -230,7 +232,7 @@ impl<'a> From<&'a FilesystemInterval> for Filesystem<'a> {
             minor: identity.minor,
             paths: filesystem.active_paths().map(Path::from).collect(),
             write,
-            prefault: Prefault { ledger: prefault, failed: prefault.failed() },
+            prefault: Prefault { ledger: prefault, failed: prefault.failed(), latency: prefault.latency() },
             copy,
         }
     }

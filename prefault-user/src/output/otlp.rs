@@ -7,12 +7,13 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
     metrics::v1::{
-        AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Metric, NumberDataPoint,
-        ResourceMetrics, ScopeMetrics, Sum, exponential_histogram_data_point::Buckets, metric::Data, number_data_point,
+        AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, HistogramDataPoint, Metric,
+        NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, exponential_histogram_data_point::Buckets, metric::Data,
+        number_data_point,
     },
     resource::v1::Resource,
 };
-use prefault_ebpf::FIRST_SCHEMA_INDEX;
+use prefault_ebpf::{FIRST_SCHEMA_INDEX, N_ROUND_BUCKETS, upper_bound_of_rounds};
 use prost::Message as _;
 
 use super::exposition::{FAMILIES, Family, Kind, Sample, Value};
@@ -66,6 +67,12 @@ fn metric(family: &Family, exported: &Exported, times: Times) -> Option<Metric> 
             Data::Sum(Sum { data_points: numbers(), aggregation_temporality: temporality, is_monotonic: true })
         }
         Kind::Gauge | Kind::Info => Data::Gauge(Gauge { data_points: numbers() }),
+        Kind::Histogram if samples.iter().any(|sample| matches!(sample.value, Value::Rounds(_))) => {
+            Data::Histogram(opentelemetry_proto::tonic::metrics::v1::Histogram {
+                data_points: samples.iter().filter_map(|sample| rounds(sample, times)).collect(),
+                aggregation_temporality: temporality,
+            })
+        }
         Kind::Histogram => Data::ExponentialHistogram(ExponentialHistogram {
             data_points: samples.iter().filter_map(|sample| histogram(sample, times)).collect(),
             aggregation_temporality: temporality,
@@ -92,6 +99,7 @@ fn number(sample: &Sample<'_>, times: Times) -> NumberDataPoint {
         Value::Count(count) => number_data_point::Value::AsInt(count as i64),
         Value::Number(number) => number_data_point::Value::AsDouble(number),
         Value::Latency(histogram) => number_data_point::Value::AsInt(histogram.count() as i64),
+        Value::Rounds(rounds) => number_data_point::Value::AsInt(rounds.count() as i64),
     };
     NumberDataPoint {
         attributes: attributes(&sample.labels),
@@ -112,6 +120,20 @@ fn histogram(sample: &Sample<'_>, times: Times) -> Option<ExponentialHistogramDa
         sum: Some(super::exposition::seconds(histogram.sum_ns)),
         scale: SCALE,
         positive: Some(buckets(histogram)),
+        ..Default::default()
+    })
+}
+
+fn rounds(sample: &Sample<'_>, times: Times) -> Option<HistogramDataPoint> {
+    let Value::Rounds(rounds) = sample.value else { return None };
+    Some(HistogramDataPoint {
+        attributes: attributes(&sample.labels),
+        start_time_unix_nano: times.begin,
+        time_unix_nano: times.now,
+        count: rounds.count(),
+        sum: Some(rounds.sum as f64),
+        bucket_counts: rounds.counts.to_vec(),
+        explicit_bounds: (0..N_ROUND_BUCKETS).filter_map(upper_bound_of_rounds).map(|bound| bound as f64).collect(),
         ..Default::default()
     })
 }

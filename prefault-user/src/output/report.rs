@@ -130,10 +130,12 @@ fn section(filesystem: &FilesystemInterval, report: &Report) -> String {
     if report.timing.one_in().is_none() {
         return text;
     }
+    let floor_of_prefaults = floor_of(filesystem, report, "prefault");
     // The time of a write has all the points in it that it met.
     for (name, latency, floor_ns) in [
         ("write", &filesystem.ledger.write.latency, None),
-        ("prefault", &filesystem.ledger.prefault.latency, floor_of(filesystem, report, "prefault")),
+        ("prefault without a page fault", &filesystem.ledger.prefault.latency_not_needed, floor_of_prefaults),
+        ("prefault with a page fault", &filesystem.ledger.prefault.latency_needed, floor_of_prefaults),
         ("copy", &filesystem.ledger.copy.latency, floor_of(filesystem, report, "copy")),
     ] {
         text.push('\n');

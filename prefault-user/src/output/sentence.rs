@@ -3,7 +3,7 @@
 //! A short copy means something else on an eager path, where the prefault has already repaired what would have failed,
 //! than on an on-demand one. So each mode has its own sentences, and unlike modes are never compared.
 
-use prefault_ebpf::{CopyLedger, Ledger, PrefaultLedger};
+use prefault_ebpf::{CopyLedger, Histogram, Ledger, PrefaultLedger};
 
 use crate::data::{FilesystemInterval, Mode, Quantiles as _};
 
@@ -74,16 +74,19 @@ fn prefaults(prefault: &PrefaultLedger) -> String {
 }
 
 fn cost(filesystem: &FilesystemInterval) -> String {
-    let latency = &filesystem.ledger.prefault.latency;
-    let (Some(mean_ns), Some(median_ns)) = (latency.mean_ns(), latency.quantile(0.5)) else { return String::new() };
+    let PrefaultLedger { latency_needed, latency_not_needed, .. } = &filesystem.ledger.prefault;
     let share = filesystem
         .prefault_share()
-        .map_or_else(String::new, |share| format!("; together they are {} of the write time", percent(share)));
-    format!(
-        "A prefault took {} on average, {} in the median{share}.",
-        units::duration(mean_ns),
-        units::duration(median_ns)
-    )
+        .map_or_else(String::new, |share| format!("; prefaults are {} of the write time", percent(share)));
+    let median = |latency: &Histogram| latency.quantile(0.5).map(units::duration);
+    match (median(latency_not_needed), median(latency_needed)) {
+        (None, None) => String::new(),
+        (Some(idle), None) => format!("A prefault took {idle} in the median{share}."),
+        (None, Some(fault)) => format!("A prefault took {fault} in the median{share}."),
+        (Some(idle), Some(fault)) => {
+            format!("A prefault took {idle} in the median without a page fault and {fault} with one{share}.")
+        }
+    }
 }
 
 fn copies(copy: &CopyLedger) -> String {
@@ -134,7 +137,7 @@ fn lower_first(sentence: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use prefault_ebpf::{Histogram, PathLedger, WriteLedger};
+    use prefault_ebpf::{PathLedger, WriteLedger};
 
     use super::*;
     use crate::data::{Filesystem, PathStats};
@@ -202,9 +205,12 @@ mod tests {
         assert!(!verdict(&filesystem).contains("A prefault took"));
         let mut latency = Histogram { sum_ns: 100, ..Histogram::default() };
         latency.counts[prefault_ebpf::bucket_of(100)] = 1;
-        filesystem.ledger.prefault.latency = latency;
-        assert!(verdict(&filesystem).contains("A prefault took 100 ns on average, 92 ns in the median. "));
+        filesystem.ledger.prefault.latency_not_needed = latency;
+        assert!(verdict(&filesystem).contains("A prefault took 92 ns in the median. "));
         filesystem.ledger.write.latency = Histogram { sum_ns: 1000, ..latency };
-        assert!(verdict(&filesystem).contains("; together they are 10.0 % of the write time. "));
+        assert!(verdict(&filesystem).contains("; prefaults are 10.0 % of the write time. "));
+        filesystem.ledger.prefault.latency_needed = latency;
+        let both = "took 92 ns in the median without a page fault and 92 ns with one; prefaults are 20.0 %";
+        assert!(verdict(&filesystem).contains(both));
     }
 }

@@ -15,7 +15,8 @@ pub const NOTHING: &str = "no buffered writes\n";
 /// What the columns mean that do not say it themselves.
 pub const LEGEND: &str = "\
 NEEDED: took a page fault; SHORT: copied less than asked; their % is of the calls on user memory.
-%TIME: time in prefaults as a share of the time in writes. MEDIAN: half of the calls took no longer.\n";
+%TIME: time in prefaults as a share of the time in writes. MEDIAN: half of the calls took no longer;
+IDLE: prefaults that took no page fault, FAULT: those that did.\n";
 
 /// What writes and bytes are shown as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,22 +53,23 @@ const fn rate(title: &'static str, title_per_second: &'static str, width: usize)
     Column { group: None, title, title_per_second, width, left: false }
 }
 
-const COLUMNS: [Column; 16] = [
-    text("FSTYPE", 8),
-    text("DEVICE", 9),
+const COLUMNS: [Column; 17] = [
+    text("FSTYPE", 7),
+    text("DEVICE", 6),
     rate("WRITES", "WRITES/s", 6),
     rate("BYTES", "BYTES/s", 7),
     number(None, "ERR", 3),
     number(Some(0), "CALLS", 6),
     number(Some(0), "NEEDED", 6),
-    number(Some(0), "%", 6),
-    number(Some(0), "FAILED", 6),
+    number(Some(0), "%", 5),
+    number(Some(0), "FAIL", 5),
     number(Some(0), "%TIME", 5),
     number(Some(1), "CALLS", 6),
-    number(Some(1), "SHORT", 6),
-    number(Some(1), "%", 6),
+    number(Some(1), "SHORT", 5),
+    number(Some(1), "%", 5),
     number(Some(2), "WRITE", 6),
-    number(Some(2), "PREFAULT", 8),
+    number(Some(2), "IDLE", 6),
+    number(Some(2), "FAULT", 6),
     number(Some(2), "COPY", 6),
 ];
 
@@ -200,7 +202,8 @@ fn cells(filesystem: &FilesystemInterval, duration_ns: u64, scale: Scale) -> [St
         units::compact_count(copy.short()),
         percent(units::fraction(copy.short(), copy.user_calls())),
         median(&write.latency),
-        median(&prefault.latency),
+        median(&prefault.latency_not_needed),
+        median(&prefault.latency_needed),
         median(&copy.latency),
     ]
 }

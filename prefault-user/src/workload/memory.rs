@@ -49,10 +49,19 @@ impl Mapping {
     /// # Errors
     /// If the kernel refuses, or the page is resident all the same.
     pub fn drop_page(&self, number: usize) -> Result<()> {
+        self.advise_away(number)?;
+        ensure!(!self.is_resident(number)?, "a dropped page is still resident");
+        Ok(())
+    }
+
+    /// Drops a page that somebody else may make resident at the same time.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn advise_away(&self, number: usize) -> Result<()> {
         // SAFETY: the page is in the mapping, and its contents do not matter.
         let dropped = unsafe { libc::madvise(self.page(number).cast_mut().cast(), PAGE, libc::MADV_DONTNEED) };
         ensure!(dropped == 0, "failed to drop a page: {}", io::Error::last_os_error());
-        ensure!(!self.is_resident(number)?, "a dropped page is still resident");
         Ok(())
     }
 
@@ -75,6 +84,9 @@ impl Mapping {
         self.drop_page(number)
     }
 }
+
+// SAFETY: of the memory only the kernel reads and writes, on behalf of system calls.
+unsafe impl Sync for Mapping {}
 
 impl Drop for Mapping {
     fn drop(&mut self) {

@@ -90,7 +90,7 @@ fn plain_writes(n_calls: u64, write_ns: u64, prefault_ns: u64, copy_ns: u64) -> 
     ledger.write.latency = latency(&around(write_ns, n_calls));
     ledger.prefault.calls = n_calls;
     ledger.prefault.bytes = n_calls * 4096;
-    ledger.prefault.latency = latency(&around(prefault_ns, n_calls));
+    ledger.prefault.latency_not_needed = latency(&around(prefault_ns, n_calls));
     ledger.copy.calls = n_calls;
     ledger.copy.bytes_asked = n_calls * 4096;
     ledger.copy.bytes_copied = n_calls * 4096;
@@ -103,6 +103,9 @@ fn ext4(n_hundreds: u64) -> FilesystemCounters {
     let n_calls = n_hundreds * 100;
     let mut ledger = plain_writes(n_calls, 4_200, 140, 420);
     let mut needed = Ledger::ZERO;
+    let faulted = latency(&around(1_900, n_hundreds));
+    ledger.prefault.latency_not_needed = latency(&around(140, n_calls - n_hundreds));
+    needed.prefault.latency_needed = faulted;
     needed.prefault.needed_minor = n_hundreds - n_hundreds / 40;
     needed.prefault.needed_major = n_hundreds / 40;
     needed.prefault.minor_faults = n_hundreds - n_hundreds / 40;
@@ -144,7 +147,7 @@ fn tmpfs(n_short: u64) -> FilesystemCounters {
     ledger.prefault.bytes = n_short * 4096;
     ledger.prefault.needed_minor = n_short;
     ledger.prefault.minor_faults = n_short;
-    ledger.prefault.latency = latency(&around(850, n_short));
+    ledger.prefault.latency_needed = latency(&around(850, n_short));
     ledger.copy.calls += n_short;
     ledger.copy.zero = n_short * 2 / 3;
     ledger.copy.partial = n_short - ledger.copy.zero;

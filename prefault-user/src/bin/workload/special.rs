@@ -36,6 +36,8 @@ pub enum Special {
     Direct,
     /// While another thread truncates the file
     Truncated,
+    /// From a page that was dropped just before, while another thread drops it all the time
+    Dropped,
     /// Until the filesystem is full, and ten times more
     Full,
 }
@@ -59,6 +61,7 @@ impl Special {
             | Self::Uring
             | Self::UringAsync
             | Self::Truncated
+            | Self::Dropped
             | Self::Full => 0,
         };
         let file = File::create(target, flags)?;
@@ -77,6 +80,7 @@ impl Special {
             Self::UringAsync => uring::write_all(&file, count, true),
             Self::Direct => direct(&file, count),
             Self::Truncated => truncated(&file, count, seed),
+            Self::Dropped => dropped(&file, count),
             Self::Full => fill(&file),
         };
         result.with_context(|| format!("failed to write to {}", target.display()))
@@ -151,6 +155,29 @@ fn truncated(file: &File, count: u64, seed: u64) -> Result<Truth> {
         });
         done.store(true, Ordering::Relaxed);
         truncating.join().map_err(|_| anyhow::anyhow!("the thread that truncates panicked"))??;
+        writing?;
+        Ok(truth)
+    })
+}
+
+/// How many pages were absent is not known: the other thread may drop the page between its prefault and its copy.
+fn dropped(file: &File, count: u64) -> Result<Truth> {
+    let memory = Mapping::new(1)?;
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let dropping = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                memory.advise_away(0)?;
+            }
+            Ok::<_, anyhow::Error>(())
+        });
+        let mut truth = Truth::default();
+        let writing = (0..count).try_for_each(|number| {
+            memory.drop_page(0)?;
+            Ok::<_, anyhow::Error>(truth.count(file.write(memory.page(0), PAGE, number * 2 * PAGE as u64), 0)?)
+        });
+        done.store(true, Ordering::Relaxed);
+        dropping.join().map_err(|_| anyhow::anyhow!("the thread that drops panicked"))??;
         writing?;
         Ok(truth)
     })

@@ -8,7 +8,7 @@ use prefault_ebpf::{
 
 use super::{
     buckets::seconds,
-    families::{Count, Family, Labelled, Latency, Values},
+    families::{Count, Family, Labelled, Latency, RoundsOf, Values},
 };
 use crate::data::FilesystemInterval;
 
@@ -20,6 +20,10 @@ const fn family(name: &'static str, help: &'static str, values: Values) -> Famil
 pub static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
     let mut families = Vec::from(OF_TOOL);
     families.extend(of_ledger(WriteLedger::COUNTERS, WriteLedger::LATENCIES, |of| &of.ledger.write));
+    families.extend(WriteLedger::ROUNDS.iter().map(|rounds| {
+        let value: RoundsOf = Box::new(|of| (rounds.value)(&of.ledger.write));
+        family(rounds.metric.name, rounds.help, Values::Rounds(value))
+    }));
     families.extend(of_ledger(PrefaultLedger::COUNTERS, PrefaultLedger::LATENCIES, |of| &of.ledger.prefault));
     families.extend(of_ledger(CopyLedger::COUNTERS, CopyLedger::LATENCIES, |of| &of.ledger.copy));
     families.extend(of_paths());

@@ -14,7 +14,7 @@ use super::{
     labels::Set,
     native::Sparse,
 };
-use prefault_ebpf::PathLedger;
+use prefault_ebpf::{PathLedger, Rounds, upper_bound_of_rounds};
 
 use crate::data::{
     Exemplar, Exported, FilesystemInterval, Histogram, Labels, LossUnit, PathStats, Points, Series, SiteCount,
@@ -39,6 +39,8 @@ pub enum Value<'a> {
     Number(f64),
     /// Latencies.
     Latency(&'a Histogram),
+    /// Numbers of rounds.
+    Rounds(&'a Rounds),
 }
 
 /// A metric family.
@@ -74,6 +76,8 @@ pub(super) struct Labelled<F> {
 pub(super) type Count = Box<dyn Fn(&FilesystemInterval) -> u64 + Send + Sync>;
 /// Reads latencies of a filesystem.
 pub(super) type Latency = Box<dyn Fn(&FilesystemInterval) -> &Histogram + Send + Sync>;
+/// Reads numbers of rounds of a filesystem.
+pub(super) type RoundsOf = Box<dyn Fn(&FilesystemInterval) -> &Rounds + Send + Sync>;
 /// Reads a counter of a write path.
 pub(super) type PathCount = fn(&PathLedger) -> u64;
 
@@ -83,6 +87,8 @@ pub(super) enum Values {
     Counters(Vec<Labelled<Count>>),
     /// Histograms per filesystem.
     Latencies(Vec<Labelled<Latency>>),
+    /// Numbers of rounds per filesystem.
+    Rounds(RoundsOf),
     /// Counters per filesystem and path.
     PathCounters(Vec<Labelled<PathCount>>),
     /// One counter per filesystem and path, absent without a limit to the cost.
@@ -118,7 +124,7 @@ impl Family {
             | Values::Silenced
             | Values::Counter(_) => Kind::Counter,
             Values::PathGauge(_) | Values::Sites | Values::Floor | Values::Gauge(_) => Kind::Gauge,
-            Values::Latencies(_) => Kind::Histogram,
+            Values::Latencies(_) | Values::Rounds(_) => Kind::Histogram,
             Values::PathMode | Values::Info(..) => Kind::Info,
         }
     }
@@ -129,6 +135,7 @@ impl Family {
         let (common, own): (&[&str], _) = match &self.values {
             Values::Counters(values) => (&["fstype", "device"], of_first(values[0].label.as_ref())),
             Values::Latencies(values) => (&["fstype", "device"], of_first(values[0].label.as_ref())),
+            Values::Rounds(_) => (&["fstype", "device"], None),
             Values::PathCounters(values) => (&["fstype", "device", "path"], of_first(values[0].label.as_ref())),
             Values::PathCounterOfGaps(_) | Values::PathGauge(_) => (&["fstype", "device", "path"], None),
             Values::PathMode => (&["fstype", "device", "path", "mode"], None),
@@ -180,6 +187,11 @@ impl Family {
             Values::Counters(values) => of_filesystems(exported, values, |value, of| Value::Count(value(&of.totals))),
             Values::Latencies(values) => {
                 of_filesystems(exported, values, |value, of| Value::Latency(value(&of.totals)))
+            }
+            Values::Rounds(rounds) => {
+                let sample =
+                    |of: &'a Series| Sample { labels: of.labels.set(), value: Value::Rounds(rounds(&of.totals)) };
+                exported.filesystems.iter().map(sample).collect()
             }
             Values::PathCounters(values) => {
                 let of_value = |&Labelled { label, value, .. }: &Labelled<PathCount>| {
@@ -283,6 +295,12 @@ impl Family {
                 None,
                 Sparse::from(histogram).native(),
             ),
+            (_, Value::Rounds(rounds)) => {
+                let bound = |bucket| upper_bound_of_rounds(bucket).map_or(f64::INFINITY, |bound| bound as f64);
+                let buckets: Vec<(f64, u64)> =
+                    rounds.counts.iter().enumerate().map(|(bucket, &count)| (bound(bucket), count)).collect();
+                metric.encode_histogram::<NoLabelSet>(rounds.sum as f64, rounds.count(), &buckets, None)
+            }
             (Kind::Counter, Value::Count(count)) => metric.encode_counter::<NoLabelSet, _, f64>(&count, None),
             (Kind::Counter, Value::Number(number)) => metric.encode_counter::<NoLabelSet, _, f64>(&number, None),
             (_, Value::Count(count)) => metric.encode_gauge(&count),

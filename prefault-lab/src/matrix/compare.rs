@@ -1,0 +1,119 @@
+//! What the tool counted on one filesystem, compared with what the workload did and with what the tables say.
+
+use anyhow::{Result, ensure};
+
+use super::{
+    PAGE,
+    expect::PerWrite,
+    families::Mode,
+    workloads::{Kind, Workload},
+};
+use crate::{document, truth::Truth};
+
+/// What holds on every kernel and path: each absent page takes one minor fault, in the prefault.
+pub(super) fn compare_with_truth(
+    differences: &mut Differences,
+    counted: &document::Filesystem,
+    truth: &Truth,
+    workload: &Workload,
+) {
+    if workload.is_retried {
+        differences.compare(
+            "write.calls that succeeded",
+            counted.write.calls - counted.write.errors,
+            truth.writes - truth.errors,
+        );
+    } else {
+        differences.compare("write.calls", counted.write.calls, truth.writes);
+        differences.compare("write.errors", counted.write.errors, truth.errors);
+    }
+    differences.compare("write.bytes", counted.write.bytes, truth.bytes);
+    differences.compare("write.kernel_calls", counted.write.kernel_calls, truth.kernel_writes);
+    if workload.kind == Kind::Absent {
+        differences.compare("prefault.needed_minor", counted.prefault.needed_minor, truth.absent_pages);
+    }
+    // When the other thread drops the page is not known.
+    if workload.kind != Kind::Dropped {
+        differences.compare("prefault.minor_faults", counted.prefault.minor_faults, truth.absent_pages);
+    }
+    differences.compare("prefault.needed_major", counted.prefault.needed_major, 0);
+    differences.compare("prefault.major_faults", counted.prefault.major_faults, 0);
+    if truth.kernel_writes == 0 {
+        differences.compare("prefault.kernel_calls", counted.prefault.kernel_calls, 0);
+        differences.compare("copy.kernel_calls", counted.copy.kernel_calls, 0);
+    }
+    // What comes from the kernel's memory is not timed.
+    let (write, prefault, copy) = (&counted.write, &counted.prefault, &counted.copy);
+    for (name, buckets, calls) in [
+        ("write.buckets", &write.buckets, write.calls - write.kernel_calls),
+        ("prefault.buckets", &prefault.buckets, prefault.calls - prefault.kernel_calls),
+        ("copy.buckets", &copy.buckets, copy.calls - copy.kernel_calls),
+        ("latency_needed", &prefault.latency_needed.buckets, prefault.needed_minor + prefault.needed_major),
+        (
+            "latency_not_needed",
+            &prefault.latency_not_needed.buckets,
+            prefault.calls - prefault.kernel_calls - prefault.needed_minor - prefault.needed_major,
+        ),
+    ] {
+        differences.compare(name, document::total(buckets), calls);
+    }
+}
+
+pub(super) fn compare_with_table(
+    differences: &mut Differences,
+    counted: &document::Filesystem,
+    per_write: PerWrite,
+    n_writes: u64,
+) {
+    let PerWrite { errors: _, prefaults, failed, failed_wholly, copies, copied_pages, zero, partial } = per_write;
+    let (prefault, copy) = (&counted.prefault, &counted.copy);
+    differences.compare("prefault.calls", prefault.calls, n_writes * prefaults);
+    differences.compare("prefault.failed", prefault.failed, n_writes * failed);
+    differences.compare("prefault.failed_wholly", prefault.failed_wholly, n_writes * failed_wholly);
+    differences.compare("prefault.failed_partly", prefault.failed_partly, n_writes * (failed - failed_wholly));
+    differences.compare("copy.calls", copy.calls, n_writes * copies);
+    differences.compare("copy.bytes_copied", copy.bytes_copied, n_writes * copied_pages * PAGE);
+    differences.compare("copy.zero", copy.zero, n_writes * zero);
+    differences.compare("copy.partial", copy.partial, n_writes * partial);
+}
+
+pub(super) fn compare_path(
+    differences: &mut Differences,
+    counted: &document::Filesystem,
+    function: &str,
+    mode: Mode,
+    per_write: PerWrite,
+    n_writes: u64,
+) {
+    // A path that never came to a copy has not shown when it prefaults.
+    let mode = if per_write.copies == 0 { "not seen" } else { mode.name() };
+    // The compiler may have put a suffix such as `.isra.0` behind the name.
+    let is_function = |path: &&document::Path| path.function.split('.').next() == Some(function);
+    match counted.paths.iter().find(is_function) {
+        Some(path) => {
+            differences.compare(&format!("calls of {function}"), path.calls, n_writes);
+            differences.compare(&format!("mode of {function}"), path.mode.as_str(), mode);
+        }
+        None => {
+            let functions: Vec<&str> = counted.paths.iter().map(|path| path.function.as_str()).collect();
+            differences.compare("write path", functions.join(" "), function.to_owned());
+        }
+    }
+}
+
+/// All that is not as expected, so that one failure tells the whole story.
+#[derive(Default)]
+pub(super) struct Differences(Vec<String>);
+
+impl Differences {
+    pub(super) fn compare<T: PartialEq + std::fmt::Display>(&mut self, what: &str, is: T, expected: T) {
+        if is != expected {
+            self.0.push(format!("{what} is {is}, expected {expected}"));
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<()> {
+        ensure!(self.0.is_empty(), "{}", self.0.join("\n"));
+        Ok(())
+    }
+}
