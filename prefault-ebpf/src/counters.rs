@@ -14,8 +14,20 @@ ledger! {
     calls: Count => "prefault_writes_total";
     /// Bytes written, as write paths returned them.
     bytes: Bytes => "prefault_write_bytes_total";
-    /// Writes that returned an error, having written nothing.
+    /// Writes that returned an error, having written nothing; a repeated try (EAGAIN) is none.
     errors: Count => "prefault_writes_failed_total";
+    /// Writes that could not go on without waiting and are tried again (EAGAIN).
+    error_again: Count => "prefault_write_errors_total" { "error": "again" } "Writes that returned an error, by what it was.";
+    /// Writes that a signal ended (EINTR, ERESTARTSYS).
+    error_interrupted: Count => "prefault_write_errors_total" { "error": "interrupted" };
+    /// Writes from memory that could not be read (EFAULT).
+    error_fault: Count => "prefault_write_errors_total" { "error": "fault" };
+    /// Writes for which there was no room (ENOSPC, EDQUOT).
+    error_no_space: Count => "prefault_write_errors_total" { "error": "no_space" };
+    /// Writes that the device failed (EIO).
+    error_io: Count => "prefault_write_errors_total" { "error": "io" };
+    /// Writes that returned another error.
+    error_other: Count => "prefault_write_errors_total" { "error": "other" };
     /// Writes, among all, from kernel memory, which have no latency.
     kernel_calls: Count => "prefault_writes_kernel_memory_total";
 

@@ -48,11 +48,27 @@ pub fn count_write(write: *mut WriteLedger, frame: &Frame, bytes: u64, now: u64)
     }
 }
 
-/// Counts a write that returned an error.
+/// Counts a write that returned this error (include/uapi/asm-generic/errno-base.h, errno.h; include/linux/errno.h).
 #[inline(always)]
-pub fn count_error(write: *mut WriteLedger, _: i64) {
+pub fn count_error(write: *mut WriteLedger, error: i64) {
     // SAFETY: the ledger is a live map value.
-    add_preemptible(unsafe { &raw mut (*write).errors }, 1);
+    unsafe {
+        let class = match -error {
+            // EAGAIN: whoever asked not to wait tries again.
+            11 => return add_preemptible(&raw mut (*write).error_again, 1),
+            // EINTR, ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK
+            4 | 512..=514 | 516 => &raw mut (*write).error_interrupted,
+            // EFAULT
+            14 => &raw mut (*write).error_fault,
+            // ENOSPC, EDQUOT
+            28 | 122 => &raw mut (*write).error_no_space,
+            // EIO
+            5 => &raw mut (*write).error_io,
+            _ => &raw mut (*write).error_other,
+        };
+        add_preemptible(class, 1);
+        add_preemptible(&raw mut (*write).errors, 1);
+    }
 }
 
 /// Counts a prefault that left so many bytes `unfaulted` and took so many faults.

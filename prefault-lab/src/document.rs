@@ -116,6 +116,12 @@ pub struct Write {
     pub calls: u64,
     pub bytes: u64,
     pub errors: u64,
+    pub error_again: u64,
+    pub error_interrupted: u64,
+    pub error_fault: u64,
+    pub error_no_space: u64,
+    pub error_io: u64,
+    pub error_other: u64,
     pub kernel_calls: u64,
     pub buckets: Vec<Bucket>,
 }

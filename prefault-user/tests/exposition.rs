@@ -223,7 +223,7 @@ fn metrics_md_lists_every_cause_of_loss() {
 fn every_label_value_of_the_exposition_is_described() {
     let text = metrics_md();
     let exported = all();
-    let of_tables = ["kind", "needed", "mode", "cause", "points", "mechanism", "operation"];
+    let of_tables = ["kind", "needed", "error", "mode", "cause", "points", "mechanism", "operation"];
     let mut n_values = 0;
     for sample in FAMILIES.iter().flat_map(|family| family.samples(&exported)) {
         for (label, value) in sample.labels.iter().filter(|(label, _)| of_tables.contains(label)) {

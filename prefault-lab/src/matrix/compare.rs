@@ -20,7 +20,7 @@ pub(super) fn compare_with_truth(
     if workload.is_retried {
         differences.compare(
             "write.calls that succeeded",
-            counted.write.calls - counted.write.errors,
+            counted.write.calls - counted.write.errors - counted.write.error_again,
             truth.writes - truth.errors,
         );
     } else {
@@ -29,6 +29,7 @@ pub(super) fn compare_with_truth(
     }
     differences.compare("write.bytes", counted.write.bytes, truth.bytes);
     differences.compare("write.kernel_calls", counted.write.kernel_calls, truth.kernel_writes);
+    compare_errors(differences, &counted.write, workload);
     if workload.kind == Kind::Absent {
         differences.compare("prefault.needed_minor", counted.prefault.needed_minor, truth.absent_pages);
     }
@@ -56,6 +57,23 @@ pub(super) fn compare_with_truth(
         ),
     ] {
         differences.compare(name, document::total(buckets), calls);
+    }
+}
+
+/// Each error is of one class, and those that the workload provokes are of the class of memory that cannot be read.
+fn compare_errors(differences: &mut Differences, write: &document::Write, workload: &Workload) {
+    let faults = if matches!(workload.kind, Kind::Half | Kind::Bad) { write.errors } else { 0 };
+    differences.compare("write.error_fault", write.error_fault, faults);
+    for (name, count) in [
+        ("write.error_interrupted", write.error_interrupted),
+        ("write.error_no_space", write.error_no_space),
+        ("write.error_io", write.error_io),
+        ("write.error_other", write.error_other),
+    ] {
+        differences.compare(name, count, 0);
+    }
+    if !workload.is_retried {
+        differences.compare("write.error_again", write.error_again, 0);
     }
 }
 
