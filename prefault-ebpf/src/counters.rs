@@ -28,6 +28,8 @@ ledger! {
     error_io: Count => "prefault_write_errors_total" { "error": "io" };
     /// Writes that returned another error.
     error_other: Count => "prefault_write_errors_total" { "error": "other" };
+    /// Writes that returned fewer bytes than they were asked to write, and no error.
+    short: Count => "prefault_writes_short_total";
     /// Writes, among all, from kernel memory, which have no latency.
     kernel_calls: Count => "prefault_writes_kernel_memory_total";
 

@@ -71,6 +71,17 @@ pub fn count_error(write: *mut WriteLedger, error: i64) {
     }
 }
 
+/// Counts what became of the bytes of a write that returned no error.
+#[inline(always)]
+pub fn count_bytes(write: *mut WriteLedger, frame: &Frame, bytes: u64) {
+    // SAFETY: the ledger is a live map value.
+    unsafe {
+        if bytes < frame.iter_count {
+            add_preemptible(&raw mut (*write).short, 1);
+        }
+    }
+}
+
 /// Counts a prefault that left so many bytes `unfaulted` and took so many faults.
 #[inline(always)]
 pub fn count_prefault(

@@ -6,7 +6,7 @@ use prefault_ebpf::{COOKIE_COPIES, COOKIE_FILE, COOKIE_OF_LAST_ENTRY, FILTERED_S
 use crate::{
     clock,
     context::{Frame, MAX_DEPTH, TaskContext, frame_at, frame_flag},
-    counting::{count_error, count_path, count_write},
+    counting::{count_bytes, count_error, count_path, count_write},
     filters::measures_task,
     loss::{add_preemptible, lose},
     maps::{config, ledger_of, path_of},
@@ -246,6 +246,8 @@ fn count(context: *mut TaskContext, frame: &mut Frame, result: i64, early: u64) 
     count_write(write, frame, taken, now);
     if result < 0 && result != QUEUED {
         count_error(write, result);
+    } else {
+        count_bytes(write, frame, taken);
     }
 }
 
@@ -327,5 +329,8 @@ fn merge(outer: &mut Frame, inner: &Frame, taken: u64) {
     outer.inner_bytes += taken;
     outer.copied += inner.copied;
     outer.inner_writes += 1;
+    if outer.iter_count == 0 {
+        outer.iter_count = inner.iter_count;
+    }
     outer.flags |= inner.flags & (frame_flag::BUFFERED | frame_flag::SOURCE_KNOWN | frame_flag::FROM_KERNEL);
 }

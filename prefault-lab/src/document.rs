@@ -122,6 +122,7 @@ pub struct Write {
     pub error_no_space: u64,
     pub error_io: u64,
     pub error_other: u64,
+    pub short: u64,
     pub kernel_calls: u64,
     pub buckets: Vec<Bucket>,
 }

@@ -30,6 +30,7 @@ pub(super) fn compare_with_truth(
     differences.compare("write.bytes", counted.write.bytes, truth.bytes);
     differences.compare("write.kernel_calls", counted.write.kernel_calls, truth.kernel_writes);
     compare_errors(differences, &counted.write, workload);
+    compare_rounds(differences, counted, truth, workload);
     if workload.kind == Kind::Absent {
         differences.compare("prefault.needed_minor", counted.prefault.needed_minor, truth.absent_pages);
     }
@@ -75,6 +76,13 @@ fn compare_errors(differences: &mut Differences, write: &document::Write, worklo
     if !workload.is_retried {
         differences.compare("write.error_again", write.error_again, 0);
     }
+}
+
+/// What follows from rounds: all copies are of writes, and what was copied and not written was copied again.
+fn compare_rounds(differences: &mut Differences, counted: &document::Filesystem, truth: &Truth, workload: &Workload) {
+    let (write, copy) = (&counted.write, &counted.copy);
+    let short = if workload.kind == Kind::Half { truth.writes - truth.errors } else { 0 };
+    differences.compare("write.short", write.short, short);
 }
 
 pub(super) fn compare_with_table(

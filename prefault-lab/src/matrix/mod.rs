@@ -189,7 +189,7 @@ mod tests {
                 "paths": [{"function": "generic_perform_write", "mode": "on-demand", "calls": 100}],
                 "write": {
                     "calls": 100, "bytes": 409_600, "errors": 0, "error_again": 0, "error_interrupted": 0, "error_fault": 0,
-                    "error_no_space": 0, "error_io": 0, "error_other": 0,
+                    "error_no_space": 0, "error_io": 0, "error_other": 0, "short": 0,
                     "kernel_calls": 0, "buckets": [{"count": 100}],
                 },
                 "prefault": {
@@ -254,6 +254,7 @@ mod tests {
                 "mode of generic_perform_write is eager, expected on-demand",
             ),
             ("/filesystems/0/paths/0/function", json!("f"), "write path is f, expected generic_perform_write"),
+            ("/filesystems/0/write/short", json!(1), "write.short is 1, expected 0"),
             ("/loss/copy_end", json!(1), "lost: copy_end 1"),
         ] {
             assert_eq!(verdict(pointer, value), message, "{pointer}");
