@@ -64,6 +64,8 @@ pub mod frame_flag {
     pub const BUFFERED: u32 = 64;
     /// It was asked to be direct I/O.
     pub const DIRECT: u32 = 1024;
+    /// The last operation was a prefault that faulted everything in.
+    pub const FAULTED_IN: u32 = 2048;
 }
 
 /// State of one task.

@@ -87,6 +87,8 @@ ledger! {
         "Atomic copies that copied nothing (zero) or not all (partial) of what was asked.";
     /// Copies that copied some, but not all of what was asked.
     partial: Count => "prefault_copies_short_total" { "kind": "partial" };
+    /// Copies that copied less than was asked although the prefault right before had succeeded in full.
+    short_after_prefault: Count => "prefault_copies_short_after_prefault_total";
     /// Atomic copies, among all, from kernel memory, which have no latency.
     kernel_calls: Count => "prefault_copies_kernel_memory_total";
     /// Bytes, among those copied, from kernel memory.

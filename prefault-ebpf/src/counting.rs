@@ -130,6 +130,9 @@ pub fn count_copy(ledger: *mut CopyLedger, context: &TaskContext, frame: &Frame,
         add(&raw mut (*ledger).bytes_copied, copied);
         if copied < context.asked {
             add(if copied == 0 { &raw mut (*ledger).zero } else { &raw mut (*ledger).partial }, 1);
+            if frame.flags & frame_flag::FAULTED_IN != 0 {
+                add(&raw mut (*ledger).short_after_prefault, 1);
+            }
         }
         if frame.flags & frame_flag::FROM_KERNEL != 0 {
             add(&raw mut (*ledger).kernel_calls, 1);

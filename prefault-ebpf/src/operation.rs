@@ -62,6 +62,10 @@ fn finish_prefault(task: *mut task_struct, context: &mut TaskContext, frame: &mu
         frame.flags |= frame_flag::BUFFERED;
     }
     let unfaulted = unfaulted_bytes(context, result);
+    frame.flags &= !frame_flag::FAULTED_IN;
+    if unfaulted == 0 {
+        frame.flags |= frame_flag::FAULTED_IN;
+    }
     if let Some(ledger) = ledger_of(frame.slot) {
         let (min_flt, maj_flt) = faults_of(task);
         let faults = (min_flt.wrapping_sub(context.min_flt), maj_flt.wrapping_sub(context.maj_flt));
@@ -126,6 +130,7 @@ fn finish_copy(context: &mut TaskContext, frame: &mut Frame, copied: u64, now: u
         // SAFETY: the ledger is a live map value.
         count_copy(unsafe { &raw mut (*ledger).operations.copy }, context, frame, copied, now);
     }
+    frame.flags &= !frame_flag::FAULTED_IN;
     frame.copied += copied;
     if copied < context.asked && frame.flags & frame_flag::FROM_KERNEL == 0 {
         events::send(EventKind::ShortCopy, context, frame, copied);

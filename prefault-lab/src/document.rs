@@ -159,6 +159,7 @@ pub struct Copies {
     pub bytes_copied: u64,
     pub zero: u64,
     pub partial: u64,
+    pub short_after_prefault: u64,
     pub kernel_calls: u64,
     pub sum_ns: u64,
     pub buckets: Vec<Bucket>,

@@ -199,7 +199,7 @@ mod tests {
                     "buckets": [{"count": 60}, {"count": 40}],
                 },
                 "copy": {
-                    "calls": 200, "bytes_copied": 409_600, "zero": 100, "partial": 0, "kernel_calls": 0, "sum_ns": 0,
+                    "calls": 200, "bytes_copied": 409_600, "zero": 100, "partial": 0, "short_after_prefault": 0, "kernel_calls": 0, "sum_ns": 0,
                     "buckets": [{"count": 200}],
                 },
             }],
