@@ -30,6 +30,8 @@ ledger! {
     error_other: Count => "prefault_write_errors_total" { "error": "other" };
     /// Writes that returned fewer bytes than they were asked to write, and no error.
     short: Count => "prefault_writes_short_total";
+    /// Bytes that were copied more than once: the filesystem refused a copy, or a part of it, and had it repeated.
+    bytes_recopied: Bytes => "prefault_write_recopied_bytes_total";
     /// Writes, among all, from kernel memory, which have no latency.
     kernel_calls: Count => "prefault_writes_kernel_memory_total";
 

@@ -79,6 +79,9 @@ pub fn count_bytes(write: *mut WriteLedger, frame: &Frame, bytes: u64) {
         if bytes < frame.iter_count {
             add_preemptible(&raw mut (*write).short, 1);
         }
+        if bytes < frame.copied {
+            add_preemptible(&raw mut (*write).bytes_recopied, frame.copied - bytes);
+        }
     }
 }
 

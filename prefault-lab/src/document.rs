@@ -123,6 +123,7 @@ pub struct Write {
     pub error_io: u64,
     pub error_other: u64,
     pub short: u64,
+    pub bytes_recopied: u64,
     pub kernel_calls: u64,
     pub buckets: Vec<Bucket>,
 }

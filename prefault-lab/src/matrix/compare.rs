@@ -83,6 +83,9 @@ fn compare_rounds(differences: &mut Differences, counted: &document::Filesystem,
     let (write, copy) = (&counted.write, &counted.copy);
     let short = if workload.kind == Kind::Half { truth.writes - truth.errors } else { 0 };
     differences.compare("write.short", write.short, short);
+    if truth.errors == 0 {
+        differences.compare("write.bytes_recopied", write.bytes_recopied, copy.bytes_copied - truth.bytes);
+    }
     if workload.kind == Kind::Dropped {
         // Everything could be faulted in, so that each short copy comes after a prefault in full, but for the first one of a write
         // where that does not prefault before: it always meets the dropped page.
