@@ -32,6 +32,8 @@ ledger! {
     short: Count => "prefault_writes_short_total";
     /// Bytes that were copied more than once: the filesystem refused a copy, or a part of it, and had it repeated.
     bytes_recopied: Bytes => "prefault_write_recopied_bytes_total";
+    /// Buffered writes to files opened with O_DIRECT.
+    direct: Count => "prefault_writes_direct_total";
     /// Writes, among all, from kernel memory, which have no latency.
     kernel_calls: Count => "prefault_writes_kernel_memory_total";
 

@@ -34,6 +34,9 @@ pub fn count_write(write: *mut WriteLedger, frame: &Frame, bytes: u64, now: u64)
     unsafe {
         add_preemptible(&raw mut (*write).calls, 1);
         add_preemptible(&raw mut (*write).bytes, bytes);
+        if frame.flags & frame_flag::DIRECT != 0 {
+            add_preemptible(&raw mut (*write).direct, 1);
+        }
         if frame.flags & frame_flag::FROM_KERNEL != 0 {
             add_preemptible(&raw mut (*write).kernel_calls, 1);
             return;

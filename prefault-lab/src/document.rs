@@ -124,6 +124,7 @@ pub struct Write {
     pub error_other: u64,
     pub short: u64,
     pub bytes_recopied: u64,
+    pub direct: u64,
     pub kernel_calls: u64,
     pub buckets: Vec<Bucket>,
 }

@@ -86,6 +86,8 @@ fn compare_rounds(differences: &mut Differences, counted: &document::Filesystem,
     if truth.errors == 0 {
         differences.compare("write.bytes_recopied", write.bytes_recopied, copy.bytes_copied - truth.bytes);
     }
+    let direct = if workload.kind == Kind::Direct { truth.writes } else { 0 };
+    differences.compare("write.direct", write.direct, direct);
     if workload.kind == Kind::Dropped {
         // Everything could be faulted in, so that each short copy comes after a prefault in full, but for the first one of a write
         // where that does not prefault before: it always meets the dropped page.

@@ -189,7 +189,7 @@ mod tests {
                 "paths": [{"function": "generic_perform_write", "mode": "on-demand", "calls": 100}],
                 "write": {
                     "calls": 100, "bytes": 409_600, "errors": 0, "error_again": 0, "error_interrupted": 0, "error_fault": 0,
-                    "error_no_space": 0, "error_io": 0, "error_other": 0, "short": 0, "bytes_recopied": 0,
+                    "error_no_space": 0, "error_io": 0, "error_other": 0, "short": 0, "bytes_recopied": 0, "direct": 0,
                     "kernel_calls": 0, "buckets": [{"count": 100}],
                 },
                 "prefault": {
