@@ -38,6 +38,10 @@ pub struct Frame {
     pub copies: u32,
     /// Writes that ended inside this frame and were not counted, being part of it.
     pub inner_writes: u32,
+    /// Copies called by frames inside this one.
+    pub inner_copies: u32,
+    /// Padding, always 0.
+    pub reserved: u32,
 }
 
 /// Bits of [`Frame::flags`].

@@ -40,6 +40,10 @@ ledger! {
     latencies:
     /// Latencies of writes from user memory.
     latency flattened "" => "prefault_write_duration_seconds";
+
+    rounds:
+    /// Copies that writes took.
+    rounds => "prefault_write_rounds";
 }
 
 ledger! {

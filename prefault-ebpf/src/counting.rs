@@ -3,7 +3,7 @@
 //! Writes and paths are counted by fentry and fexit programs too, which other tasks may interrupt; prefaults and copies by kprobe
 //! programs, which nothing interrupts that writes the same counters.
 
-use prefault_ebpf::{CopyLedger, Histogram, PathLedger, PrefaultLedger, WriteLedger, bucket_of};
+use prefault_ebpf::{CopyLedger, Histogram, PathLedger, PrefaultLedger, WriteLedger, bucket_of, rounds_bucket_of};
 
 use crate::{
     clock,
@@ -30,10 +30,14 @@ pub fn count_path(ledger: *mut PathLedger, frame: &Frame) {
 /// Counts a write that has ended.
 #[inline(always)]
 pub fn count_write(write: *mut WriteLedger, frame: &Frame, bytes: u64, now: u64) {
-    // SAFETY: the ledger is a live map value; the bucket is below N_BUCKETS.
+    let rounds = frame.copies + frame.inner_copies;
+    // SAFETY: the ledger is a live map value; the buckets are below N_BUCKETS and N_ROUND_BUCKETS.
     unsafe {
         add_preemptible(&raw mut (*write).calls, 1);
         add_preemptible(&raw mut (*write).bytes, bytes);
+        add_preemptible(&raw mut (*write).rounds.sum, u64::from(rounds));
+        let rounds_buckets = (&raw mut (*write).rounds.counts).cast::<u64>();
+        add_preemptible(rounds_buckets.add(rounds_bucket_of(rounds)), 1);
         if frame.flags & frame_flag::DIRECT != 0 {
             add_preemptible(&raw mut (*write).direct, 1);
         }

@@ -146,6 +146,7 @@ unsafe fn clear(frame: *mut Frame) {
         (&raw mut (*frame).prefaults).write_volatile(0);
         (&raw mut (*frame).copies).write_volatile(0);
         (&raw mut (*frame).inner_writes).write_volatile(0);
+        (&raw mut (*frame).inner_copies).write_volatile(0);
     }
 }
 
@@ -329,6 +330,7 @@ fn merge(outer: &mut Frame, inner: &Frame, taken: u64) {
     outer.inner_bytes += taken;
     outer.copied += inner.copied;
     outer.inner_writes += 1;
+    outer.inner_copies += inner.copies + inner.inner_copies;
     if outer.iter_count == 0 {
         outer.iter_count = inner.iter_count;
     }

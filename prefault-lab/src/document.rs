@@ -127,6 +127,24 @@ pub struct Write {
     pub direct: u64,
     pub kernel_calls: u64,
     pub buckets: Vec<Bucket>,
+    pub rounds: Rounds,
+}
+
+/// How many copies writes took.
+#[derive(Debug, Deserialize)]
+#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+pub struct Rounds {
+    pub sum: u64,
+    pub buckets: Vec<RoundsBucket>,
+}
+
+/// How many writes took up to that many.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub struct RoundsBucket {
+    /// Copies; the last has no bound.
+    pub le: Option<u64>,
+    /// How many, those of other buckets not included.
+    pub count: u64,
 }
 
 /// Latencies of one kind.

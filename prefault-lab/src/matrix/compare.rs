@@ -81,6 +81,9 @@ fn compare_errors(differences: &mut Differences, write: &document::Write, worklo
 /// What follows from rounds: all copies are of writes, and what was copied and not written was copied again.
 fn compare_rounds(differences: &mut Differences, counted: &document::Filesystem, truth: &Truth, workload: &Workload) {
     let (write, copy) = (&counted.write, &counted.copy);
+    differences.compare("write.rounds.sum", write.rounds.sum, copy.calls);
+    let n_writes: u64 = write.rounds.buckets.iter().map(|bucket| bucket.count).sum();
+    differences.compare("writes by rounds", n_writes, write.calls);
     let short = if workload.kind == Kind::Half { truth.writes - truth.errors } else { 0 };
     differences.compare("write.short", write.short, short);
     if truth.errors == 0 {
@@ -115,6 +118,12 @@ pub(super) fn compare_with_table(
     differences.compare("copy.bytes_copied", copy.bytes_copied, n_writes * copied_pages * PAGE);
     differences.compare("copy.zero", copy.zero, n_writes * zero);
     differences.compare("copy.partial", copy.partial, n_writes * partial);
+    // A power of two is the bound of its own bucket.
+    let le = if copies == 0 { 0 } else { copies.next_power_of_two() };
+    let rounds = [document::RoundsBucket { le: Some(le), count: n_writes }];
+    if counted.write.rounds.buckets != rounds {
+        differences.0.push(format!("write.rounds is {:?}, expected {rounds:?}", counted.write.rounds.buckets));
+    }
 }
 
 pub(super) fn compare_path(

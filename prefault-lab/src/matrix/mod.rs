@@ -191,6 +191,7 @@ mod tests {
                     "calls": 100, "bytes": 409_600, "errors": 0, "error_again": 0, "error_interrupted": 0, "error_fault": 0,
                     "error_no_space": 0, "error_io": 0, "error_other": 0, "short": 0, "bytes_recopied": 0, "direct": 0,
                     "kernel_calls": 0, "buckets": [{"count": 100}],
+                    "rounds": {"sum": 200, "buckets": [{"le": 2, "count": 100}]},
                 },
                 "prefault": {
                     "calls": 100, "needed_minor": 100, "needed_major": 0, "failed": 0, "failed_wholly": 0,
@@ -245,7 +246,7 @@ mod tests {
             (
                 "/filesystems/0/write/calls",
                 json!(101),
-                "write.calls is 101, expected 100\nwrite.buckets is 100, expected 101",
+                "write.calls is 101, expected 100\nwrites by rounds is 100, expected 101\nwrite.buckets is 100, expected 101",
             ),
             ("/filesystems/0/prefault/minor_faults", json!(99), "prefault.minor_faults is 99, expected 100"),
             (
@@ -255,6 +256,7 @@ mod tests {
             ),
             ("/filesystems/0/paths/0/function", json!("f"), "write path is f, expected generic_perform_write"),
             ("/filesystems/0/write/short", json!(1), "write.short is 1, expected 0"),
+            ("/filesystems/0/write/rounds/sum", json!(199), "write.rounds.sum is 199, expected 200"),
             ("/loss/copy_end", json!(1), "lost: copy_end 1"),
         ] {
             assert_eq!(verdict(pointer, value), message, "{pointer}");

@@ -88,6 +88,7 @@ fn plain_writes(n_calls: u64, write_ns: u64, prefault_ns: u64, copy_ns: u64) -> 
     ledger.write.calls = n_calls;
     ledger.write.bytes = n_calls * 4096;
     ledger.write.latency = latency(&around(write_ns, n_calls));
+    (ledger.write.rounds.sum, ledger.write.rounds.counts[1]) = (n_calls, n_calls);
     ledger.prefault.calls = n_calls;
     ledger.prefault.bytes = n_calls * 4096;
     ledger.prefault.latency_not_needed = latency(&around(prefault_ns, n_calls));
