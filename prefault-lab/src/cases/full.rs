@@ -28,6 +28,8 @@ fn exact(said: &Said, _: &Context) -> Result<()> {
         let is = (counted.write.calls, counted.write.bytes, counted.write.errors);
         ensure!(is == (truth.writes, truth.bytes, truth.errors), "{fstype} is {is:?}, expected {truth:?}");
         ensure!(truth.errors > 0, "{truth:?}");
+        let (of_space, errors) = (counted.write.error_no_space, truth.errors);
+        ensure!(of_space == errors, "{fstype} had no space for {of_space} writes, expected {errors}");
     }
     document.expect_no_loss()
 }

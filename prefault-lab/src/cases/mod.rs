@@ -7,6 +7,7 @@ mod cost;
 mod coverage;
 mod doctor;
 mod ends;
+mod errors;
 mod events;
 pub mod export;
 mod filters;
@@ -90,6 +91,7 @@ fn all() -> impl Iterator<Item = &'static Case> {
         coverage::CASES,
         doctor::CASES,
         ends::CASES,
+        errors::CASES,
         events::CASES,
         export::CASES,
         filters::CASES,
