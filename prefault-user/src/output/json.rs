@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::data::{
     Bucket, CopyStats, Estimate, EventRecord, FilesystemEstimates, FilesystemInterval, Floor, Histogram, Limited,
-    LossReport, PathStats, Points, PrefaultStats, QUANTITIES, Report, SiteReport, WriteStats,
+    LossReport, Mechanism, Operation, PathStats, Points, PrefaultStats, QUANTITIES, Report, SiteReport, WriteStats,
 };
 
 /// The document as indented text, ended by a newline.
@@ -160,11 +160,11 @@ struct Site<'a> {
     caller: &'a str,
     offset: u64,
     target: &'a str,
-    operation: &'a str,
+    operation: Operation,
     module: Option<&'a str>,
     paths: &'a [String],
     attached: bool,
-    mechanism: Option<&'a str>,
+    mechanism: Option<Mechanism>,
     points: Option<&'static str>,
     why_not: Option<&'a str>,
     unattributed: bool,
@@ -353,11 +353,11 @@ impl<'a> From<&'a SiteReport> for Site<'a> {
             caller: &site.caller,
             offset: site.offset,
             target: &site.target,
-            operation: &site.operation,
+            operation: site.operation,
             module: site.module.as_deref(),
             paths: &site.paths,
             attached: site.attached,
-            mechanism: site.mechanism.as_deref(),
+            mechanism: site.mechanism,
             points: site.points.map(Points::name),
             why_not: site.why_not.as_deref(),
             unattributed: site.unattributed,

@@ -1,7 +1,5 @@
 //! The plan: a pure function from kernel facts and call sites to what is attached where, or why not.
 
-use std::fmt;
-
 use prefault_ebpf::{Config, MAX_PATHS};
 
 mod config;
@@ -9,6 +7,7 @@ pub mod points;
 mod refusal;
 
 pub use self::refusal::{PlanError, Refusal, TooFewDescriptors};
+pub use crate::data::Mechanism;
 use crate::{
     data::{Points, SiteReport},
     kernel::{Kernel, names::shown, types::cast_of},
@@ -101,30 +100,6 @@ pub struct PlannedTarget {
     pub target: Target,
     /// The kernel may allow probing it directly: it has an ftrace location.
     pub traceable: bool,
-}
-
-/// How a pair of points is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
-    /// fentry and fexit.
-    Trampoline,
-    /// A kprobe on the function, and one on each instruction that returns from it.
-    ReturnSites,
-    /// kprobe and kretprobe on the function.
-    FunctionProbe,
-    /// kprobes on the call and on the instruction behind it.
-    CallSite,
-}
-
-impl fmt::Display for Mechanism {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Trampoline => "fentry/fexit",
-            Self::ReturnSites => "kprobe/kprobe on return",
-            Self::FunctionProbe => "kprobe/kretprobe",
-            Self::CallSite => "kprobe",
-        })
-    }
 }
 
 impl Plan {
@@ -286,11 +261,11 @@ impl Plan {
             caller: shown(&planned.site.call.caller).to_owned(),
             offset: planned.site.call.offset(),
             target: planned.site.target.signature.name.to_owned(),
-            operation: planned.site.target.signature.operation.to_string(),
+            operation: planned.site.target.signature.operation,
             module: planned.site.call.module.clone(),
             paths: self.paths_of(planned),
             attached: planned.is_measured(),
-            mechanism: planned.mechanism.as_ref().ok().filter(|_| planned.is_measured()).map(ToString::to_string),
+            mechanism: planned.mechanism.as_ref().ok().copied().filter(|_| planned.is_measured()),
             points: points(planned.site.call.address),
             why_not: why_not(planned),
             unattributed: planned.not_understood().is_some(),

@@ -11,33 +11,16 @@ mod paths;
 mod scan;
 mod x86_64;
 
-use std::{collections::HashMap, fmt, ops::Range};
+use std::{collections::HashMap, ops::Range};
 
 use self::{ends::Body, instructions::InstructionSet as _, x86_64::X86_64};
 use crate::kernel::Kernel;
 
+pub use crate::data::Operation;
 pub use floor::{FloorPlace, FloorPlaces};
 pub use instructions::{Around, Holder};
 pub use paths::{Destination, NoPath, Path};
 pub use scan::Call;
-
-/// What is measured at a site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Operation {
-    /// The user buffer is faulted in.
-    Prefault,
-    /// Data is copied with page faults disabled.
-    Copy,
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Prefault => "prefault",
-            Self::Copy => "copy",
-        })
-    }
-}
 
 /// Where the points of a site and of a path's returns are put.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
