@@ -3,4 +3,5 @@
 pub mod filters;
 pub mod live;
 pub mod prepare;
+pub mod problems;
 mod sight;

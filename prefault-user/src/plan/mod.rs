@@ -6,10 +6,10 @@ mod config;
 pub mod points;
 mod refusal;
 
-pub use self::refusal::{PlanError, Refusal, TooFewDescriptors};
+pub use self::refusal::{PlanError, Refusal, StartError, TooFewDescriptors};
 pub use crate::data::Mechanism;
 use crate::{
-    data::{Points, SiteReport},
+    data::{Code, Points, Problem, SiteReport},
     kernel::{Kernel, names::shown, types::cast_of},
     plan::{config::config_of, points::Place},
     sites::{FloorPlaces, NoPath, Operation, Path, Placing, Site, Sites, Target},
@@ -90,6 +90,14 @@ impl PlannedSite {
     pub fn not_understood(&self) -> Option<&NoPath> {
         self.mechanism.as_ref().ok()?;
         self.site.paths.as_ref().err()
+    }
+
+    /// Why it is not measured, or counted as lost; `None` if it is measured.
+    pub fn problem(&self) -> Option<Problem> {
+        match &self.mechanism {
+            Err(refusal) => Some(refusal.problem()),
+            Ok(_) => self.not_understood().map(NoPath::problem),
+        }
     }
 }
 
@@ -217,8 +225,8 @@ impl Plan {
     }
 
     /// Why the first site of `operation` is not measured.
-    pub fn first_refusal(&self, operation: Operation) -> String {
-        self.sites_of(operation).find_map(why_not).unwrap_or_else(|| "no call of it was found".to_owned())
+    pub fn first_refusal(&self, operation: Operation) -> Option<Problem> {
+        self.sites_of(operation).find_map(PlannedSite::problem)
     }
 
     /// Callers that are not understood, each once: their operations are counted as lost.
@@ -230,13 +238,15 @@ impl Plan {
         callers
     }
 
-    /// What is not measured and is no call site either, or is counted as lost, a sentence each.
-    pub fn remarks(&self) -> Vec<String> {
+    /// What is not measured and is no call site either, or is counted as lost.
+    pub fn remarks(&self) -> Vec<Problem> {
         let not_understood = self.not_understood().into_iter().map(|caller| {
-            format!("{caller} calls the prefault or the copy and is not understood: its calls are counted as lost")
+            Problem::new(Code::NotUnderstood)
+                .what(format!("{caller} calls the prefault or the copy and is not understood"))
+                .cause("its calls are counted as lost")
         });
         let unread = self.unread.iter().map(|(start, bytes)| {
-            format!("{bytes} bytes of text at {start:#x} could not be read; further calls may be there that are not measured")
+            Problem::new(Code::Unread).what(format!("{bytes} bytes of text at {start:#x} could not be read"))
         });
         not_understood.chain(unread).collect()
     }
@@ -250,7 +260,8 @@ impl Plan {
         self.paths.iter().map(|planned| planned.path.function.clone()).collect()
     }
 
-    fn paths_of(&self, planned: &PlannedSite) -> Vec<String> {
+    /// Functions of the write paths that `planned` belongs to.
+    pub(crate) fn paths_of(&self, planned: &PlannedSite) -> Vec<String> {
         let numbers = planned.site.paths.as_deref().unwrap_or_default();
         numbers.iter().map(|&number| self.paths[number].path.function.clone()).collect()
     }
@@ -312,12 +323,13 @@ impl Plan {
     }
 }
 
-/// Why a site is not measured, if it is not.
+/// Why a site is not measured, if it is not: a sentence for people.
 fn why_not(planned: &PlannedSite) -> Option<String> {
-    match &planned.mechanism {
-        Err(refusal) => Some(refusal.to_string()),
-        Ok(_) => planned.not_understood().map(|why| format!("{why}; its calls are counted as lost")),
-    }
+    let problem = planned.problem()?;
+    Some(match planned.not_understood() {
+        Some(_) => format!("{}; its calls are counted as lost", problem.brief()),
+        None => problem.to_string(),
+    })
 }
 
 fn plan_target(target: Target, ftrace_off: bool) -> PlannedTarget {
