@@ -39,9 +39,8 @@ pub fn run(args: &DoctorArgs) -> Result<u8> {
     if args.json {
         output.write(&format!("{}\n", serde_json::to_string_pretty(&diagnosis)?))?;
     } else {
-        for code in [Code::PointsNotShown, Code::CostNotShown] {
-            diagnosis.remarks_of(code).for_each(|remark| say(&remark.line()));
-        }
+        let not_shown = diagnosis.remarks_of(&[Code::PointsNotShown, Code::CostNotShown]);
+        not_shown.for_each(|remark| say(&remark.line()));
         output.write(&describe::text(&diagnosis))?;
     }
     Ok(if diagnosis.ready { 0 } else { 1 })

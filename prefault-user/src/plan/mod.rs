@@ -1,5 +1,7 @@
 //! The plan: a pure function from kernel facts and call sites to what is attached where, or why not.
 
+use std::collections::BTreeMap;
+
 use prefault_ebpf::{Config, MAX_PATHS};
 
 mod config;
@@ -231,17 +233,22 @@ impl Plan {
 
     /// Callers that are not understood, each once: their operations are counted as lost.
     pub fn not_understood(&self) -> Vec<String> {
-        let callers = self.sites.iter().filter(|planned| planned.not_understood().is_some());
-        let mut callers: Vec<String> = callers.map(|planned| shown(&planned.site.call.caller).to_owned()).collect();
-        callers.sort();
-        callers.dedup();
-        callers
+        self.strangers().into_keys().collect()
+    }
+
+    /// The same, and the code of what is not understood.
+    fn strangers(&self) -> BTreeMap<String, Code> {
+        let of = |planned: &PlannedSite| {
+            let code = planned.not_understood()?.problem().code;
+            Some((shown(&planned.site.call.caller).to_owned(), code))
+        };
+        self.sites.iter().filter_map(of).collect()
     }
 
     /// What is not measured and is no call site either, or is counted as lost.
     pub fn remarks(&self) -> Vec<Problem> {
-        let not_understood = self.not_understood().into_iter().map(|caller| {
-            Problem::new(Code::NotUnderstood)
+        let not_understood = self.strangers().into_iter().map(|(caller, code)| {
+            Problem::new(code)
                 .what(format!("{caller} calls the prefault or the copy and is not understood"))
                 .cause("its calls are counted as lost")
         });

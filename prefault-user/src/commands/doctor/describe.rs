@@ -25,8 +25,8 @@ pub fn text(diagnosis: &Diagnosis) -> String {
             let (bytes, slots) = (units::bytes(bytes), diagnosis.slots.available);
             line(&mut text, &format!("memory: {bytes} in the kernel, for {slots} filesystem slots"));
         }
-        remarks(&mut text, "slots", diagnosis.remarks_of(Code::FewSlots));
-        remarks(&mut text, "clock", diagnosis.remarks_of(Code::CoarseClock));
+        remarks(&mut text, "slots", diagnosis.remarks_of(&[Code::FewSlots]));
+        remarks(&mut text, "clock", diagnosis.remarks_of(&[Code::CoarseClock]));
         if let Some(costs) = &diagnosis.cost {
             line(&mut text, &cost(costs));
         }
@@ -43,7 +43,7 @@ pub fn plan(diagnosis: &Diagnosis) -> String {
     line(&mut text, &format!("kernel: {}", diagnosis.kernel.as_deref().unwrap_or("unknown")));
     let preemption = if *preemptible { "on: fentry and fexit would miss calls, and are not used" } else { "off" };
     line(&mut text, &format!("preemption: {preemption}"));
-    remarks(&mut text, "ftrace", diagnosis.remarks_of(Code::FtraceOff));
+    remarks(&mut text, "ftrace", diagnosis.remarks_of(&[Code::FtraceOff]));
     line(&mut text, "\nfunctions:");
     for function in functions {
         let how = if function.traceable { "probed itself" } else { "no ftrace location, probed at its calls" };
@@ -61,8 +61,7 @@ pub fn plan(diagnosis: &Diagnosis) -> String {
         let (how, made) = (how(site.mechanism, site.refusal.as_ref()), made(site.points.as_deref()));
         line(&mut text, &format!("  {:<9} {:<width$}  {how}{made}{}", site.operation, call(site), notes(site)));
     }
-    remarks(&mut text, "problem", diagnosis.remarks_of(Code::NotUnderstood));
-    remarks(&mut text, "problem", diagnosis.remarks_of(Code::Unread));
+    remarks(&mut text, "problem", diagnosis.remarks_of(&[Code::NotUnderstood, Code::NotDescribed, Code::Unread]));
     line(&mut text, "");
     text
 }

@@ -97,9 +97,9 @@ impl Diagnosis {
         self
     }
 
-    /// The remarks with `code`.
-    pub fn remarks_of(&self, code: Code) -> impl Iterator<Item = &Problem> {
-        self.remarks.iter().filter(move |remark| remark.code == code)
+    /// The remarks with one of `codes`.
+    pub fn remarks_of(&self, codes: &[Code]) -> impl Iterator<Item = &Problem> {
+        self.remarks.iter().filter(|remark| codes.contains(&remark.code))
     }
 }
 
