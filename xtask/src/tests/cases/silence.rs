@@ -182,9 +182,12 @@ fn not_understood(said: &Said, _: &Context) -> Result<()> {
     );
     let counted: u64 = document.filesystems.iter().filter(|of| of.fstype == "btrfs").map(|of| of.write.calls).sum();
     ensure!(counted == 0, "{counted} writes to btrfs were counted all the same");
-    let named = ["[P028] btrfs_buffered_write is not understood", "its calls are counted as lost"];
+    let named = ["[P029] btrfs_buffered_write is not understood", "its calls are counted as lost"];
     expect_parts(&said.file("doctor")?, &named)?;
-    expect_parts(&said.file("log")?, &["btrfs_buffered_write calls the prefault or the copy and is not understood"])?;
+    expect_parts(
+        &said.file("log")?,
+        &["[P029] btrfs_buffered_write calls the prefault or the copy and is not understood"],
+    )?;
     let report = said.file("report")?;
     let line = report.lines().find(|line| line.contains("prefaults by callers that are not understood: "));
     ensure!(line.is_some_and(|line| line.contains("btrfs_buffered_write")), "no name in the loss:\n{report}");
