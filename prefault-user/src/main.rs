@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser as _, error::ErrorKind};
-use prefault_user::{cli::Cli, commands};
+use prefault_user::{cli::Cli, commands, monitor::problems};
 
 /// Exit code of errors, those of the command line included.
 const ERROR: u8 = 2;
@@ -17,9 +17,9 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            let error = format!("{error:#}");
-            log::info!("{error}");
-            eprintln!("prefault: {}", one_line(&error));
+            // With what the verifier wrote.
+            log::info!("{error:#}");
+            eprintln!("prefault: {}", problems::line(&error));
             ExitCode::from(ERROR)
         }
     }
@@ -30,12 +30,6 @@ fn main() -> ExitCode {
 fn share_one_arena() {
     // SAFETY: the call takes numbers.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
-}
-
-/// An error as one line; what the verifier wrote, which can be pages, is for --verbose.
-fn one_line(error: &str) -> String {
-    let what = error.split(" Verifier output:").next().unwrap_or(error);
-    what.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Prints help that was asked for whole, and anything else as one line.

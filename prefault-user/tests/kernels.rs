@@ -1,11 +1,13 @@
 //! Call sites and plans of real kernels, from facts that `prefault doctor --facts` saved on them.
 //!
-//! Each folder below `tests/kernels` is named after the release. `plan.txt` and `config.txt` in it are golden files:
+//! Each folder below `tests/kernels` is named after the release. `plan.txt`, `config.txt` and `doctor.json` in it are golden files:
 //! `UPDATE_GOLDEN=1 cargo test -p prefault-user --test kernels` rewrites them, and the difference is to be reviewed. What
 //! the table here says does not come from them.
 
 #[path = "kernels/changed.rs"]
 mod changed;
+#[path = "kernels/document.rs"]
+mod document;
 #[path = "kernels/facts.rs"]
 mod facts;
 mod golden;
@@ -13,7 +15,11 @@ mod golden;
 use facts::{bytes_of, caller_of, facts, name_of, plan_of, sites_of, start_of};
 use iced_x86::{Code, Decoder, DecoderOptions};
 use prefault_user::{
-    commands::doctor::describe,
+    commands::doctor::{
+        describe,
+        diagnosis::{Diagnosis, Slots},
+        planned::Points,
+    },
     plan::{Mechanism, PlannedPath},
     sites::{Around, Operation},
 };
@@ -175,9 +181,9 @@ fn plans_and_constants_are_as_reviewed() {
         let facts = facts(release);
         assert_eq!(facts.release, release, "a folder is named after its kernel");
         let plan = plan_of(&facts);
-        let mut text = String::new();
-        describe::plan(&mut text, release, &plan, &Default::default());
-        check(release, "plan.txt", &text);
+        let diagnosis = Diagnosis::new(Some(release.to_owned()), Slots::default(), None);
+        let diagnosis = diagnosis.with_plan(&plan, &Points::default());
+        check(release, "plan.txt", &describe::plan(&diagnosis));
         check(release, "config.txt", &format!("{:#?}\n", plan.config));
     }
 }

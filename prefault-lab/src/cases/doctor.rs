@@ -1,8 +1,9 @@
 //! What `prefault doctor` says on each kernel, against golden files.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
 
-use super::{Boot, Case, Context, Group, Kernels};
+use super::{Boot, Case, Context, Group, Kernels, plain};
 use crate::{golden, guest::Said};
 
 pub const CASES: &[Case] = &[
@@ -36,7 +37,80 @@ grep -q trap sites || break; sleep 2; done\n",
         script: "prefault doctor --dry-run\n",
         check: dry_run,
     },
+    plain("doctor's document", Kernels::All, 60, "prefault doctor --json > doctor.json\n", document),
+    plain(
+        "doctor's document of an obstacle",
+        Kernels::All,
+        60,
+        "echo 0 > /sys/kernel/debug/kprobes/enabled; prefault doctor --json > doctor.json; code=$?
+echo 1 > /sys/kernel/debug/kprobes/enabled; exit $code\n",
+        document_of_obstacle,
+    ),
 ];
+
+/// The parts of the document that are compared, read as any user would.
+#[derive(Debug, Deserialize)]
+struct Document {
+    format_version: u32,
+    kernel: String,
+    ready: bool,
+    obstacles: Vec<Problem>,
+    plan: Option<Plan>,
+    memory_bytes: Option<u64>,
+    cost: Option<Vec<serde_json::Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Problem {
+    code: String,
+    remedy: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Plan {
+    paths: Vec<Probed>,
+    sites: Vec<Probed>,
+}
+
+/// A path or a site.
+#[derive(Debug, Deserialize)]
+struct Probed {
+    mechanism: Option<String>,
+    refusal: Option<Problem>,
+    points: Option<Vec<String>>,
+}
+
+/// Everything is probed by kprobes whose form is known, or by fentry; but for what is no write.
+fn document(said: &Said, context: &Context) -> Result<()> {
+    said.expect_code(0)?;
+    let document: Document = said.json("doctor.json")?;
+    ensure!(document.format_version == 1 && document.ready && document.obstacles.is_empty(), "{document:?}");
+    ensure!(document.kernel.starts_with(&format!("{}.", context.series.trim_end_matches("-rt"))), "{document:?}");
+    ensure!(document.memory_bytes.is_some_and(|bytes| bytes > 0), "no memory: {document:?}");
+    ensure!(document.cost.as_ref().is_some_and(|cost| cost.len() == 2), "no cost: {document:?}");
+    let Plan { paths, sites } = document.plan.context("there is no plan")?;
+    ensure!(paths.len() >= 2 && sites.len() >= 4, "{} paths, {} sites", paths.len(), sites.len());
+    for probed in paths.iter().chain(&sites) {
+        let is_told = match (probed.mechanism.as_deref(), &probed.refusal) {
+            (Some("fentry/fexit"), None) => probed.points.is_none(),
+            (Some(_), None) => probed.points.as_ref().is_some_and(|points| !points.is_empty()),
+            (None, Some(refusal)) => refusal.code == "P027" && refusal.remedy.is_none(),
+            _ => false,
+        };
+        ensure!(is_told, "{probed:?}");
+    }
+    Ok(())
+}
+
+fn document_of_obstacle(said: &Said, _: &Context) -> Result<()> {
+    said.expect_code(1)?;
+    let document: Document = said.json("doctor.json")?;
+    ensure!(!document.ready && document.plan.is_none() && document.cost.is_none(), "{document:?}");
+    let [obstacle] = &document.obstacles[..] else { anyhow::bail!("one obstacle was expected: {document:?}") };
+    ensure!(obstacle.code == "P005", "{document:?}");
+    ensure!(obstacle.remedy.as_deref() == Some("echo 1 > /sys/kernel/debug/kprobes/enabled"), "{document:?}");
+    Ok(())
+}
 
 fn golden(said: &Said, context: &Context) -> Result<()> {
     said.expect_code(0)?;

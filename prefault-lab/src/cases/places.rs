@@ -14,7 +14,7 @@ pub const CASES: &[Case] = &[
         "not root",
         Boot::Plain,
         "setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all prefault -d 1\n",
-        |said, _| expect_refusal(said, &["CAP_SYSLOG", "CAP_BPF", "CAP_PERFMON"]),
+        |said, _| expect_refusal(said, &["[P001] missing CAP_SYSLOG", "CAP_BPF", "CAP_PERFMON"]),
     ),
     case(
         "root without one capability",
@@ -44,20 +44,20 @@ setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=$caps --ambient-caps
         "no BTF",
         Boot::Plain,
         "unshare --mount sh -c 'mount -t tmpfs none /sys/kernel/btf && exec prefault -d 1'\n",
-        |said, _| expect_refusal(said, &["BTF"]),
+        |said, _| expect_refusal(said, &["[P010] ", "BTF"]),
     ),
     case(
         "kernel addresses hidden by kptr_restrict",
         Boot::Plain,
         "echo 2 > /proc/sys/kernel/kptr_restrict; prefault -d 1; code=$?; echo 0 > /proc/sys/kernel/kptr_restrict; exit $code\n",
-        |said, _| expect_refusal(said, &["kallsyms", "kptr_restrict"]),
+        |said, _| expect_refusal(said, &["[P009] ", "kallsyms", "kptr_restrict"]),
     ),
     case(
         "kernel addresses hidden by a mount",
         Boot::Plain,
         "sed 's/^[0-9a-f]*/0000000000000000/' /proc/kallsyms > hidden
 unshare --mount sh -c 'mount --bind hidden /proc/kallsyms && exec prefault -d 1'\n",
-        |said, _| expect_refusal(said, &["kallsyms"]),
+        |said, _| expect_refusal(said, &["[P009] ", "kallsyms"]),
     ),
     case(
         "kcore hidden",
@@ -90,7 +90,7 @@ unshare --pid --fork --mount-proc prefault --pid 1 -d 1\n",
         "lockdown for confidentiality",
         Boot::Confidentiality,
         "mountpoint -q /sys/kernel/security || mount -t securityfs none /sys/kernel/security; prefault -d 1\n",
-        |said, _| expect_refusal(said, &["locked down", "confidentiality"]),
+        |said, _| expect_refusal(said, &["[P006] ", "locked down", "confidentiality"]),
     ),
     case(
         "lockdown for confidentiality, doctor",
@@ -98,14 +98,14 @@ unshare --pid --fork --mount-proc prefault --pid 1 -d 1\n",
         "mountpoint -q /sys/kernel/security || mount -t securityfs none /sys/kernel/security; prefault doctor\n",
         |said, _| {
             said.expect_code(1)?;
-            expect_parts(&said.stdout, &["confidentiality", "verdict: cannot measure here"])
+            expect_parts(&said.stdout, &["problem: [P006] ", "confidentiality", "verdict: cannot measure here"])
         },
     ),
     case(
         "lockdown that cannot be asked for",
         Boot::Confidentiality,
         "if mountpoint -q /sys/kernel/security; then umount /sys/kernel/security; fi; prefault -d 1\n",
-        |said, _| expect_refusal(said, &[]),
+        |said, _| expect_refusal(said, &["[P012] ", "locked down"]),
     ),
     case(
         "lockdown for integrity",

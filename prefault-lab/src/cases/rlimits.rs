@@ -30,7 +30,7 @@ pub const CASES: &[Case] = &[
         "too few descriptors are named with what is needed",
         Kernels::Spread,
         "ulimit -n 64; prefault -d 1\n",
-        |said, _| expect_refusal(said, &["64 files open (RLIMIT_NOFILE)", "kprobes", "`ulimit -n ", "LimitNOFILE="]),
+        |said, _| expect_refusal(said, &["[P019] ", "64 files open (RLIMIT_NOFILE)", "kprobes", "`ulimit -n ", "LimitNOFILE="]),
     ),
     plain(
         "what is said to be needed is enough, and doctor says the same",

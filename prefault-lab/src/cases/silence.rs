@@ -37,8 +37,8 @@ pub const CASES: &[Case] = &[
         "echo 0 > /sys/kernel/debug/kprobes/enabled; prefault doctor > doctor; echo $? > doctors_code; prefault -d 1; code=$?
 echo 1 > /sys/kernel/debug/kprobes/enabled; exit $code\n",
         |said, _| {
-            expect_refusal(said, &["/sys/kernel/debug/kprobes/enabled is 0", "echo 1 >"])?;
-            expect_parts(&said.file("doctor")?, &["problem: /sys/kernel/debug/kprobes/enabled is 0", "cannot measure here"])?;
+            expect_refusal(said, &["[P005] /sys/kernel/debug/kprobes/enabled is 0", "echo 1 >"])?;
+            expect_parts(&said.file("doctor")?, &["problem: [P005] /sys/kernel/debug/kprobes/enabled is 0", "cannot measure here"])?;
             expect_parts(&said.file("doctors_code")?, &["1\n"])
         },
     ),
@@ -53,7 +53,7 @@ prefault --mechanism fentry -d 1 2> fentry; echo $? > fentrys_code; sysctl -qw k
             said.expect_code(0)?;
             let is_off = CAN_DO_WITHOUT_FTRACE.contains(context.kernel.version);
             ensure!(said.file("refused")?.is_empty() == is_off, "the switch is refused: {}", said.file("refused")?);
-            let says_so = said.file("doctor")?.contains("ftrace: kernel.ftrace_enabled is 0");
+            let says_so = said.file("doctor")?.contains("ftrace: [P037] kernel.ftrace_enabled is 0");
             ensure!(says_so == is_off, "doctor says that ftrace is off, expected: {is_off}\n{}", said.file("doctor")?);
             // Where it would not run, and where it would miss calls.
             expect_parts(&said.file("fentrys_code")?, &["2\n"])?;
@@ -180,9 +180,12 @@ fn not_understood(said: &Said, _: &Context) -> Result<()> {
     );
     let counted: u64 = document.filesystems.iter().filter(|of| of.fstype == "btrfs").map(|of| of.write.calls).sum();
     ensure!(counted == 0, "{counted} writes to btrfs were counted all the same");
-    let named = ["btrfs_buffered_write is not understood", "its calls are counted as lost"];
+    let named = ["[P029] btrfs_buffered_write is not understood", "its calls are counted as lost"];
     expect_parts(&said.file("doctor")?, &named)?;
-    expect_parts(&said.file("log")?, &["btrfs_buffered_write calls the prefault or the copy and is not understood"])?;
+    expect_parts(
+        &said.file("log")?,
+        &["[P029] btrfs_buffered_write calls the prefault or the copy and is not understood"],
+    )?;
     let report = said.file("report")?;
     let line = report.lines().find(|line| line.contains("prefaults by callers that are not understood: "));
     ensure!(line.is_some_and(|line| line.contains("btrfs_buffered_write")), "no name in the loss:\n{report}");
@@ -192,7 +195,10 @@ fn not_understood(said: &Said, _: &Context) -> Result<()> {
 fn coarse_clock(said: &Said, _: &Context) -> Result<()> {
     said.expect_code(0)?;
     ensure!(said.file("source")?.trim_end() == "jiffies", "the clock source is {}", said.file("source")?);
-    expect_parts(&said.file("doctor")?, &["clock: advances in steps of 4.00 ms, so that nothing is timed"])?;
+    expect_parts(
+        &said.file("doctor")?,
+        &["clock: [P035] this machine's clock advances in steps of 4.00 ms: nothing is timed"],
+    )?;
     let document: Document = said.json("counted.json")?;
     exact(&document, &truths(said)?)?;
     let step_ns = document.clock_step_ns.context("the document has no step")?;

@@ -120,9 +120,9 @@ fn exact(said: &Said, _: &Context) -> Result<()> {
 fn fentry(said: &Said, context: &Context) -> Result<()> {
     let preempts = context.kernel.version >= (6, 16) || context.series.ends_with("-rt");
     if preempts {
-        expect_refusal(said, &["--mechanism fentry", "preempts"])
+        expect_refusal(said, &["[P017] --mechanism fentry", "preempts"])
     } else if context.kernel.version < (5, 19) {
-        expect_refusal(said, &["--mechanism fentry", "cookies"])
+        expect_refusal(said, &["[P020] --mechanism fentry", "cookies"])
     } else {
         exact(said, context)
     }

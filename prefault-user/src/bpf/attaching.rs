@@ -16,11 +16,12 @@ use prefault_ebpf::{cookie_of_arguments, map, program};
 
 use super::{
     attach::{KprobePmu, Link, attach_event, attach_tracing},
-    load::despite_signals,
+    load::{despite_signals, one_line},
     opening::{Opened, close_all, open_beside},
     stats::Programs,
 };
 use crate::{
+    data::problem::errno_of,
     phases::Phases,
     plan::{
         Mechanism, Plan, PlannedPath, Refusal,
@@ -218,7 +219,7 @@ impl Attaching {
                     self.points.extend(links.into_iter().map(|link| Point { place, module: module.clone(), link }));
                     Ok(mechanism)
                 }
-                Err(error) => Err(Refusal::Kernel(error.to_string())),
+                Err(refusal) => Err(refusal),
             };
         }
         Ok(())
@@ -241,31 +242,31 @@ impl Attaching {
         mechanism: Mechanism,
         (number, entry): (usize, bool),
         cookie: u64,
-    ) -> Result<io::Result<Vec<Link>>> {
+    ) -> Result<Result<Vec<Link>, Refusal>> {
         let path = &planned.path;
         if mechanism == Mechanism::Trampoline {
             let program = match self.tracing.remove(&(number, entry)) {
                 Some(Ok(program)) => program,
-                Some(Err(error)) => return Ok(Err(io::Error::other(format!("{error:#}")))),
-                None => return Ok(Err(io::Error::other("its program was not loaded"))),
+                Some(Err(error)) => return Ok(Err(refusal_of(&error))),
+                None => return Ok(Err(refusal_of(&anyhow!("its program was not loaded")))),
             };
             let link = attach_tracing(program.as_fd(), !entry, cookie);
             self.programs.push(program);
-            return Ok(link.map(|link| vec![link]));
+            return Ok(link.map(|link| vec![link]).map_err(Refusal::from));
         }
         let (name, places, on_return) = points_of_path(path, mechanism, entry);
         let mut links = Vec::new();
         for &address in places {
             let has_name = self.manners.without_cookies && !on_return;
             let attached = match if has_name { self.name_point(address, cookie) } else { Ok(()) } {
-                Ok(()) => self.attach_probe(name, address, on_return, cookie)?,
-                Err(error) => Err(io::Error::other(format!("{error:#}"))),
+                Ok(()) => self.attach_probe(name, address, on_return, cookie)?.map_err(Refusal::from),
+                Err(error) => Err(refusal_of(&error)),
             };
             match attached {
                 Ok(link) => links.push(link),
-                Err(error) => {
+                Err(refusal) => {
                     self.take_names(places);
-                    return Ok(Err(error));
+                    return Ok(Err(refusal));
                 }
             }
         }
@@ -334,7 +335,7 @@ impl Attaching {
                 match self.attach_probe(program, address, false, cookie)? {
                     Ok(link) => self.points.push(Point { place, module: planned.site.call.module.clone(), link }),
                     Err(error) => {
-                        planned.mechanism = Err(Refusal::Kernel(error.to_string()));
+                        planned.mechanism = Err(error.into());
                         break;
                     }
                 }
@@ -363,6 +364,11 @@ impl Attaching {
         }
         Ok(program)
     }
+}
+
+/// That a point could not be made, as the kernel's answer.
+fn refusal_of(error: &anyhow::Error) -> Refusal {
+    Refusal::Kernel { errno: errno_of(error.as_ref()), what: one_line(error) }
 }
 
 impl Drop for Attaching {

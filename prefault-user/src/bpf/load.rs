@@ -1,6 +1,8 @@
-//! Loading a program although a signal comes in between.
+//! Loading a program although a signal comes in between, and what is said where it cannot be loaded.
 
-use aya::programs::ProgramError;
+use std::error::Error;
+
+use aya::{BtfError, EbpfError, programs::ProgramError};
 
 /// Times that a load is tried.
 const ATTEMPTS: u32 = 10;
@@ -37,14 +39,57 @@ fn is_interrupted(error: &ProgramError, attempt: u32) -> bool {
     }
 }
 
+/// `error` and its causes as one line. What the verifier wrote, which can be pages, is left out.
+#[must_use]
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for cause in error.chain() {
+        if let Some(answer) = without_log(cause) {
+            // Its cause is part of it.
+            parts.push(answer);
+            break;
+        }
+        parts.push(cause.to_string());
+    }
+    parts.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What the kernel answered when something was loaded, if `error` is that it was not.
+fn without_log(error: &(dyn Error + 'static)) -> Option<String> {
+    let of_btf = |error: &BtfError| match error {
+        BtfError::LoadError { io_error, .. } => Some(format!("the kernel refuses the BTF of the programs: {io_error}")),
+        _ => None,
+    };
+    if let Some(ProgramError::LoadError { io_error, .. }) = error.downcast_ref() {
+        return Some(format!("the kernel refuses the program: {io_error}"));
+    }
+    match error.downcast_ref() {
+        Some(EbpfError::BtfError(error)) => of_btf(error),
+        _ => error.downcast_ref().and_then(of_btf),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
+
+    use aya_obj::VerifierLog;
 
     use super::*;
 
     fn refusal(code: i32) -> Result<(), ProgramError> {
         Err(ProgramError::IOError(io::Error::from_raw_os_error(code)))
+    }
+
+    #[test]
+    fn what_the_verifier_wrote_is_no_part_of_the_line() {
+        let io_error = io::Error::from_raw_os_error(libc::EACCES);
+        let refused = ProgramError::LoadError { io_error, verifier_log: VerifierLog::new("R1 invalid\nR2".to_owned()) };
+        assert!(refused.to_string().contains("R1 invalid"));
+        let error = anyhow::Error::new(refused).context("failed to load the BPF program p");
+        let said = "failed to load the BPF program p: the kernel refuses the program: Permission denied (os error 13)";
+        assert_eq!(one_line(&error), said);
+        assert_eq!(one_line(&anyhow::anyhow!("a\n  b").context("c")), "c: a b");
     }
 
     #[test]

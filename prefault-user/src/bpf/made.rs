@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
+
 use crate::data::Points;
 
 /// Where the kernel lists its kprobes (kernel/kprobes.c, show_kprobe_addr).
@@ -22,7 +24,8 @@ const SETTLED: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What a kprobe is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Made {
     /// A jump in place of the breakpoint.
     Jump,

@@ -6,7 +6,7 @@ pub mod counters;
 pub mod descriptors;
 pub mod filters;
 mod floor;
-mod load;
+pub mod load;
 pub mod made;
 mod mapped;
 mod object;

@@ -4,7 +4,7 @@
 
 use std::{fs, process, sync::Arc};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{HashMap, Queue, RingBuf},
@@ -31,7 +31,7 @@ use crate::{
     host::environment::{has_process_ids_of_host, n_processors},
     phases::Phases,
     plan::{
-        Plan, TooFewDescriptors, Wish,
+        Plan, StartError, TooFewDescriptors, Wish,
         points::{Manners, Place},
     },
     sites::Operation,
@@ -138,10 +138,9 @@ impl Session {
         let floor_points = floor.map(|floor| session.attaching.attach_floor(&floor)).transpose()?.unwrap_or_default();
         phases.measure("attach", || session.attaching.attach_all(&mut session.plan))?;
         session.tell_sight();
-        ensure!(
-            options.wish != Wish::Fentry || session.plan.has_trampolines(),
-            "--mechanism fentry cannot be had: the kernel refuses it, or passes no cookies to its programs (before 5.19); use auto"
-        );
+        if options.wish == Wish::Fentry && !session.plan.has_trampolines() {
+            return Err(StartError::FentryRefused.into());
+        }
         if options.floor {
             let measure = || floor::measure(session.attaching.bpf(), &session.plan.floor);
             session.floor = Some(phases.measure("measure the floor", measure)?);
@@ -150,8 +149,7 @@ impl Session {
         return_memory();
         for operation in [Operation::Prefault, Operation::Copy] {
             if !session.plan.measures(operation) {
-                let why = session.plan.first_refusal(operation);
-                return Err(anyhow!("no call of the {operation} could be probed: {why}"));
+                return Err(StartError::NothingProbed { operation, why: session.plan.first_refusal(operation) }.into());
             }
         }
         Ok(session)

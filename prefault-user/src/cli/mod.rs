@@ -140,6 +140,9 @@ pub struct DoctorArgs {
     /// Only print the facts of this kernel that decide, as JSON: for bug reports
     #[arg(long)]
     pub facts: bool,
+    /// Print the diagnosis as a JSON document: for scripts and bug reports
+    #[arg(long, conflicts_with = "facts")]
+    pub json: bool,
     /// Only look, attach nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -2,7 +2,9 @@
 //!
 //! Plain data; `series` makes the filesystems of it, commands the rest.
 
-use super::{EventRecord, FilesystemInterval, Floor, Limited, LossReport, OwnCost, Silenced, Timing};
+use super::{
+    EventRecord, FilesystemInterval, Floor, Limited, LossReport, Mechanism, Operation, OwnCost, Silenced, Timing,
+};
 
 /// Everything an exporter shows at one moment.
 #[derive(Clone, Debug)]
@@ -82,21 +84,38 @@ pub struct Exemplar {
 /// Number of call sites of one operation that are measured by one mechanism.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteCount {
-    /// `prefault` or `copy`.
-    pub operation: String,
-    /// Mechanism, or [`SiteCount::NONE`], [`SiteCount::UNATTRIBUTED`] or [`SiteCount::NOT_A_WRITE`].
-    pub mechanism: String,
+    /// What is measured there.
+    pub operation: Operation,
+    /// By what, or that it is not.
+    pub mechanism: SiteMechanism,
     /// How many.
     pub count: u64,
 }
 
-impl SiteCount {
-    /// Mechanism of sites that could not be measured.
-    pub const NONE: &str = "none";
-    /// Mechanism of sites whose caller is not understood: their operations are counted as lost.
-    pub const UNATTRIBUTED: &str = "unattributed";
-    /// Mechanism of sites that are part of no buffered write and need not be measured.
-    pub const NOT_A_WRITE: &str = "not a write";
+/// By what a call site is measured, or why not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SiteMechanism {
+    /// By this.
+    By(Mechanism),
+    /// It could not be measured.
+    None,
+    /// Its caller is not understood: its operations are counted as lost.
+    Unattributed,
+    /// It is part of no buffered write and need not be measured.
+    NotAWrite,
+}
+
+impl SiteMechanism {
+    /// Its name in every output.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::By(mechanism) => mechanism.name(),
+            Self::None => "none",
+            Self::Unattributed => "unattributed",
+            Self::NotAWrite => "not a write",
+        }
+    }
 }
 
 /// What a process takes.

@@ -58,13 +58,14 @@ pub fn median<T: Copy + Ord>(values: &mut [T]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Operation;
 
     fn site(attached: bool, points: Option<Points>) -> SiteReport {
         SiteReport {
             caller: String::new(),
             offset: 0,
             target: String::new(),
-            operation: String::new(),
+            operation: Operation::Copy,
             module: None,
             paths: Vec::new(),
             attached,

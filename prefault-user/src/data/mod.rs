@@ -3,6 +3,7 @@
 //! A snapshot holds cumulative counters and nothing computed; an interval is the difference of two. Whatever is shown,
 //! live or at the end, comes from an interval. Nothing here reads, writes, or knows how the counters were obtained.
 
+pub mod codes;
 pub mod estimates;
 pub mod exported;
 pub mod floor;
@@ -10,7 +11,9 @@ pub mod histogram;
 pub mod interval;
 pub mod limited;
 pub mod loss;
+pub mod mechanism;
 pub mod own_cost;
+pub mod problem;
 pub mod report;
 pub mod security;
 pub mod series;
@@ -18,14 +21,17 @@ pub mod silence;
 pub mod snapshot;
 pub mod stats;
 
+pub use codes::{CODES, Code, CodeRow};
 pub use estimates::{Estimate, Estimates, FilesystemEstimates, QUANTITIES};
-pub use exported::{Exemplar, Exported, Labels, ProcessUse, Series, SiteCount};
+pub use exported::{Exemplar, Exported, Labels, ProcessUse, Series, SiteCount, SiteMechanism};
 pub use floor::{Floor, Points};
 pub use histogram::{Bucket, Histogram, Quantiles};
 pub use interval::{Interval, IntervalError};
 pub use limited::{Limit, Limited};
 pub use loss::{LossEntry, LossReport, LossUnit};
+pub use mechanism::{Mechanism, Operation};
 pub use own_cost::OwnCost;
+pub use problem::Problem;
 pub use report::{EventRecord, Report, SiteReport, Timing};
 pub use security::{Landlock, Security, capability_set};
 pub use series::SeriesTable;

@@ -6,7 +6,7 @@ use prefault_ebpf::{Event, EventKind};
 
 use super::interval::path_name;
 use super::snapshot::text_until_nul;
-use super::{Filesystem, Floor, Interval, Limited, Points};
+use super::{Filesystem, Floor, Interval, Limited, Mechanism, Operation, Points};
 
 /// All there is to say about a measurement.
 #[derive(Clone, Debug)]
@@ -81,8 +81,8 @@ pub struct SiteReport {
     pub offset: u64,
     /// The function that is called.
     pub target: String,
-    /// What it does: `prefault` or `copy`.
-    pub operation: String,
+    /// What it does.
+    pub operation: Operation,
     /// The module of the caller, `None` if it is part of the kernel image.
     pub module: Option<String>,
     /// Functions of the write paths it belongs to.
@@ -90,7 +90,7 @@ pub struct SiteReport {
     /// Whether it was measured.
     pub attached: bool,
     /// By what it was measured, `None` if it was not.
-    pub mechanism: Option<String>,
+    pub mechanism: Option<Mechanism>,
     /// What the kernel has made of its points, `None` if it was not measured or the kernel does not say.
     pub points: Option<Points>,
     /// Why it was not measured, `None` if it was.

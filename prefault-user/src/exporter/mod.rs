@@ -83,6 +83,7 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
     if args.counting.verbose {
         env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
     }
+    let buckets = buckets(args.buckets.as_ref())?;
     if let (true, Some(path)) = (args.check_web_config, &args.web_config) {
         let said = format!("the web config is right: {}\n", describe(&WebConfig::read(path).config?));
         return write_once(&said).map(|()| 0);
@@ -91,7 +92,7 @@ pub fn run(args: &ExportArgs) -> Result<u8> {
     let exporter = {
         // What waits for sockets, signals and times belongs to the runtime that it is made in.
         let _entered = runtime.enter();
-        Exporter::begin(args)?
+        Exporter::begin(args, buckets)?
     };
     match exporter {
         Some(exporter) => {
@@ -161,7 +162,7 @@ struct Exporter<'a> {
 impl<'a> Exporter<'a> {
     /// Begins, giving up privileges in between; `None` if that was only to be shown. The thread of the session is started
     /// after that, so that it has none of them either.
-    fn begin(args: &'a ExportArgs) -> Result<Option<Self>> {
+    fn begin(args: &'a ExportArgs, buckets: Buckets) -> Result<Option<Self>> {
         let terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
         let interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
         let access = AccessWatch::begin(args.web_config.as_deref())?;
@@ -191,7 +192,7 @@ impl<'a> Exporter<'a> {
             args,
             access,
             state: State::new(&tended, args),
-            buckets: buckets(args.buckets.as_ref())?,
+            buckets,
             textfile: args.textfile.as_deref().map(Textfile::new),
             textfile_ticker: args.textfile.is_some().then(|| ticker(args.interval)),
             service_manager,

@@ -14,7 +14,7 @@ use tokio::{runtime::Runtime, sync::oneshot, time::sleep};
 use super::complaints::Complaints;
 use crate::{
     bpf::counters::Counters,
-    data::{EventRecord, Floor, Limited, SiteCount, Snapshot, Timing},
+    data::{EventRecord, Floor, Limited, SiteCount, SiteMechanism, Snapshot, Timing},
     host::limits::why_no_thread,
     monitor::live::Live,
     plan::{Plan, Refusal},
@@ -166,19 +166,15 @@ fn keep(events: &mut Vec<EventRecord>, event: EventRecord) {
 /// Call sites by operation and mechanism; that some could not be measured is always said.
 fn sites(plan: &Plan) -> Vec<SiteCount> {
     let mut counts: Vec<SiteCount> = [Operation::Prefault, Operation::Copy]
-        .map(|operation| SiteCount {
-            operation: operation.to_string(),
-            mechanism: SiteCount::NONE.to_owned(),
-            count: 0,
-        })
+        .map(|operation| SiteCount { operation, mechanism: SiteMechanism::None, count: 0 })
         .into();
     for planned in &plan.sites {
-        let operation = planned.site.target.signature.operation.to_string();
+        let operation = planned.site.target.signature.operation;
         let mechanism = match &planned.mechanism {
-            Ok(_) if planned.not_understood().is_some() => SiteCount::UNATTRIBUTED.to_owned(),
-            Ok(mechanism) => mechanism.to_string(),
-            Err(Refusal::NoPath(NoPath::NotAWrite(_))) => SiteCount::NOT_A_WRITE.to_owned(),
-            Err(_) => SiteCount::NONE.to_owned(),
+            Ok(_) if planned.not_understood().is_some() => SiteMechanism::Unattributed,
+            Ok(mechanism) => SiteMechanism::By(*mechanism),
+            Err(Refusal::NoPath(NoPath::NotAWrite(_))) => SiteMechanism::NotAWrite,
+            Err(_) => SiteMechanism::None,
         };
         match counts.iter_mut().find(|known| known.operation == operation && known.mechanism == mechanism) {
             Some(known) => known.count += 1,

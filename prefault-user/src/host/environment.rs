@@ -1,54 +1,64 @@
 //! What has to be true of the place before anything is tried: privilege, kprobes, lockdown.
 
-use std::{fs, path::Path};
+use std::{fmt, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use crate::{data::Silence, kernel::switches::is_off};
+use crate::{
+    data::{Code, Problem, Silence},
+    kernel::switches::is_off,
+};
 
 /// Folder of the kprobe performance monitoring unit.
 pub const KPROBE_PMU: &str = "/sys/bus/event_source/devices/kprobe";
 
-/// Why the tool cannot run here. Each message is one line: what, why, and the remedy.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why the tool cannot run here.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// Capabilities are missing.
-    #[error(
-        "missing {missing}: loading BPF programs and reading kernel addresses needs it; run prefault with sudo, or add it to \
-         what the container or service is given"
-    )]
     Capabilities {
         /// Their names.
         missing: String,
     },
     /// perf events are for CAP_SYS_ADMIN alone.
-    #[error(
-        "sysctl kernel.perf_event_paranoid is {level}, with which only CAP_SYS_ADMIN may make probes: run prefault with sudo, \
-         give the container or service CAP_SYS_ADMIN, or set it to 2"
-    )]
     Paranoid {
         /// Its value; Debian's own levels begin at 3.
         level: i32,
     },
     /// The kernel cannot make kprobes.
-    #[error(
-        "this kernel has no kprobe events (no {KPROBE_PMU}): it needs CONFIG_KPROBE_EVENTS=y, as the stock kernels of all \
-         large distributions have"
-    )]
     NoKprobes,
     /// sysfs is not mounted.
-    #[error("/sys is not mounted: mount it, or give the container the host's /sys read-only")]
     NoSysfs,
     /// The host has switched all kprobes off.
-    #[error("{}, and nothing can be measured: {}", Silence::KprobesOff.row().now, Silence::KprobesOff.row().remedy)]
     KprobesOff,
     /// The kernel is locked down.
-    #[error(
-        "the kernel is locked down (confidentiality), which forbids kprobes and reading kernel memory: boot with \
-         lockdown=integrity or without lockdown="
-    )]
     Lockdown,
 }
+
+impl Obstacle {
+    /// What it is, why, and the remedy.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Capabilities { missing } => Problem::new(Code::Capabilities).what(format!("missing {missing}")),
+            Self::Paranoid { level } => {
+                Problem::new(Code::Paranoid).what(format!("sysctl kernel.perf_event_paranoid is {level}"))
+            }
+            Self::NoKprobes => Problem::new(Code::NoKprobes),
+            Self::NoSysfs => Problem::new(Code::NoSysfs),
+            Self::KprobesOff => Problem::new(Code::KprobesOff),
+            Self::Lockdown => Problem::new(Code::Lockdown),
+        }
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem().fmt(f)
+    }
+}
+
+impl std::error::Error for Obstacle {}
 
 /// Capabilities by number (include/uapi/linux/capability.h); CAP_SYS_ADMIN stands in for the last two.
 const CAP_SYS_ADMIN: u32 = 21;
@@ -105,7 +115,8 @@ pub fn obstacles(root: &Path) -> Vec<Obstacle> {
         obstacles.push(Obstacle::KprobesOff);
     }
     let lockdown = fs::read_to_string(root.join("sys/kernel/security/lockdown")).unwrap_or_default();
-    if lockdown.contains("[confidentiality]") {
+    // The level that is in force stands in brackets (security/lockdown/lockdown.c, lockdown_read).
+    if lockdown.split_whitespace().any(|level| level == "[confidentiality]") {
         obstacles.push(Obstacle::Lockdown);
     }
     obstacles

@@ -16,7 +16,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{data::Silence, phases::Phases};
+use crate::{
+    data::{Code, Problem, Silence},
+    phases::Phases,
+};
 use switches::is_off;
 use symbols::Symbols;
 use text::{Kcore, ReadText};
@@ -44,11 +47,10 @@ impl fmt::Debug for Kernel {
     }
 }
 
-/// Why the facts could not be read. Each message says what, why and the remedy.
-#[derive(Debug, thiserror::Error)]
+/// Why the facts could not be read.
+#[derive(Debug)]
 pub enum FactsError {
     /// A file of the kernel could not be read.
-    #[error("failed to read {}: {source}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -56,21 +58,12 @@ pub enum FactsError {
         source: io::Error,
     },
     /// /proc/kallsyms is empty.
-    #[error("/proc/kallsyms lists no functions: the kernel was built without CONFIG_KALLSYMS")]
     NoSymbols,
     /// All addresses in /proc/kallsyms are 0.
-    #[error(
-        "/proc/kallsyms hides all addresses: run as root with CAP_SYSLOG, or set sysctl kernel.kptr_restrict to 0 or 1"
-    )]
     AddressesHidden,
     /// /sys/kernel/btf/vmlinux does not exist.
-    #[error(
-        "this kernel has no BTF (/sys/kernel/btf/vmlinux is missing): it needs CONFIG_DEBUG_INFO_BTF=y, as the stock \
-         kernels of all large distributions since 2020 have"
-    )]
     NoBtf,
     /// The BTF cannot be parsed.
-    #[error("failed to parse {}: {source}", path.display())]
     BadBtf {
         /// The file.
         path: PathBuf,
@@ -78,6 +71,33 @@ pub enum FactsError {
         source: btf::BtfError,
     },
 }
+
+impl FactsError {
+    /// What it is, why, and the remedy.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Unreadable { path, source } => Problem::new(Code::Unreadable)
+                .what(format!("failed to read {}", path.display()))
+                .cause(source.to_string())
+                .errno(source.raw_os_error()),
+            Self::NoSymbols => Problem::new(Code::NoSymbols),
+            Self::AddressesHidden => Problem::new(Code::AddressesHidden),
+            Self::NoBtf => Problem::new(Code::NoBtf),
+            Self::BadBtf { path, source } => {
+                Problem::new(Code::BadBtf).what(format!("failed to parse {}", path.display())).cause(source.to_string())
+            }
+        }
+    }
+}
+
+impl fmt::Display for FactsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem().fmt(f)
+    }
+}
+
+impl std::error::Error for FactsError {}
 
 impl Kernel {
     /// Reads the facts of the running kernel below `root` (normally `/`). `fallback` reads text where /proc/kcore
@@ -90,8 +110,7 @@ impl Kernel {
         phases: &Phases,
         fallback: impl FnOnce(io::Error) -> Result<Box<dyn ReadText>, E>,
     ) -> Result<Self, E> {
-        let release = read_bytes(&root.join("proc/sys/kernel/osrelease"))?;
-        let release = String::from_utf8_lossy(&release).trim_end().to_owned();
+        let release = release(root)?;
         let kallsyms = phases.measure("read kallsyms", || read_bytes(&root.join("proc/kallsyms")))?;
         let symbols = phases.measure("parse symbols", || Symbols::parse(&kallsyms))?;
         drop(kallsyms);
@@ -105,6 +124,15 @@ impl Kernel {
         let ftrace_off = is_off(root, Silence::FtraceOff);
         Ok(Self { release, symbols, text, types: Box::new(types), preemptible, ftrace_off })
     }
+}
+
+/// The release of the running kernel, from below `root`.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn release(root: &Path) -> Result<String, FactsError> {
+    let release = read_bytes(&root.join("proc/sys/kernel/osrelease"))?;
+    Ok(String::from_utf8_lossy(&release).trim_end().to_owned())
 }
 
 /// `kcore` if text can really be read from it: lockdown and some containers let it open and read as nothing.

@@ -4,4 +4,5 @@ pub mod filters;
 pub mod live;
 pub mod options;
 pub mod prepare;
+pub mod problems;
 mod sight;

@@ -1,12 +1,14 @@
 //! What every command that measures does first: look at the place, read the facts, make the plan.
 
-use std::{io, panic::resume_unwind, path::Path, thread};
+use std::{panic::resume_unwind, path::Path, thread};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::Result;
 
+use super::problems::NoText;
+pub use super::problems::explain;
 use crate::{
     bpf::{session::Groundwork, text_through_bpf},
-    host::{environment::obstacles, limits},
+    host::environment::obstacles,
     kernel::Kernel,
     phases::Phases,
     plan::{Plan, Wish},
@@ -75,50 +77,6 @@ pub fn plan_for_modules(modules: &[String], wish: Wish) -> Result<Plan> {
 pub fn facts(phases: &Phases) -> Result<Kernel> {
     Kernel::read(Path::new(ROOT), phases, |why| {
         log::info!("reading kernel text through BPF: /proc/kcore cannot be read ({why})");
-        text_through_bpf().with_context(|| {
-            format!(
-                "failed to read the text of the kernel (is it locked down?): /proc/kcore cannot be read ({why}), and \
-                 BPF cannot either"
-            )
-        })
+        text_through_bpf().map_err(|bpf| NoText { kcore: why, bpf }.into())
     })
-}
-
-/// Turns an error of starting to measure into one with a remedy. That of a point that was refused is text by then.
-pub fn explain(error: anyhow::Error) -> anyhow::Error {
-    const REMEDIES: [(libc::c_int, &str); 3] = [
-        (
-            libc::EPERM,
-            "is a capability missing, or BPF restricted by a security module, lockdown, or the seccomp profile of a container?",
-        ),
-        (libc::EMFILE, "allow more open files: `ulimit -n`, or LimitNOFILE= in its service"),
-        (libc::ENOMEM, "fewer --slots take less memory, 4.9 KiB each for each processor"),
-    ];
-    let said = format!("{error:#}");
-    let is_said = |&&(code, _): &&(libc::c_int, _)| said.contains(&io::Error::from_raw_os_error(code).to_string());
-    let Some(&(code, remedy)) = REMEDIES.iter().find(is_said) else { return error };
-    let memlock = if code == libc::EPERM { limits::memlock_remedy() } else { None };
-    let more = memlock.map_or_else(String::new, |more| format!(" Or: {more}"));
-    anyhow!("{said}; {remedy}{more}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn some_errors_have_a_remedy_and_the_rest_stays_as_it_is() {
-        let not_permitted = || io::Error::from_raw_os_error(libc::EPERM);
-        for error in [
-            anyhow::Error::new(not_permitted()).context("failed to load"),
-            anyhow!("no call could be probed: the kernel refused: {}", not_permitted()),
-        ] {
-            assert!(explain(error).to_string().contains("the seccomp profile of a container?"));
-        }
-        let too_many = anyhow::Error::new(io::Error::from_raw_os_error(libc::EMFILE)).context("failed to load");
-        assert!(explain(too_many).to_string().contains("LimitNOFILE="));
-        let no_memory = anyhow::Error::new(io::Error::from_raw_os_error(libc::ENOMEM)).context("failed to map LEDGERS");
-        assert!(explain(no_memory).to_string().contains("fewer --slots"));
-        assert_eq!(explain(anyhow!("no BTF")).to_string(), "no BTF");
-    }
 }

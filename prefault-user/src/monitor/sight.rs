@@ -9,7 +9,7 @@ use tokio::{io::unix::AsyncFd, time::Interval as Ticker};
 use super::live::ticker;
 use crate::{
     bpf::{session::Session, sight::Sight},
-    data::{Silence, Silenced, silence::SILENCES},
+    data::{Problem, Silence, Silenced, silence::SILENCES},
     output::sink::say,
     plan::Plan,
 };
@@ -75,14 +75,14 @@ impl SightWatch {
 
 /// What people were told of a plan.
 #[derive(Debug, Default)]
-pub struct Remarks(Vec<String>);
+pub struct Remarks(Vec<Problem>);
 
 impl Remarks {
     /// Tells people what `plan` does not measure, or counts as lost, each once.
     pub fn tell(&mut self, plan: &Plan) {
         for remark in plan.remarks() {
             if !self.0.contains(&remark) {
-                say(&remark);
+                say(&remark.line());
                 self.0.push(remark);
             }
         }

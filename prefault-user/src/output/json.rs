@@ -10,8 +10,8 @@ use serde::{Serialize, Serializer};
 use prefault_ebpf::{CopyLedger, Histogram, Ledger, PathLedger, PrefaultLedger, WriteLedger};
 
 use crate::data::{
-    Estimate, EventRecord, FilesystemEstimates, FilesystemInterval, Floor, Limited, LossReport, PathStats, Points,
-    QUANTITIES, Report, SiteReport,
+    Estimate, EventRecord, FilesystemEstimates, FilesystemInterval, Floor, Limited, LossReport, Mechanism, Operation,
+    PathStats, Points, QUANTITIES, Report, SiteReport,
 };
 
 /// Version of the format: it grows when a field is removed, renamed, or given another meaning or unit.
@@ -130,11 +130,11 @@ struct Site<'a> {
     caller: &'a str,
     offset: u64,
     target: &'a str,
-    operation: &'a str,
+    operation: Operation,
     module: Option<&'a str>,
     paths: &'a [String],
     attached: bool,
-    mechanism: Option<&'a str>,
+    mechanism: Option<Mechanism>,
     points: Option<&'static str>,
     why_not: Option<&'a str>,
     unattributed: bool,
@@ -258,11 +258,11 @@ impl<'a> From<&'a SiteReport> for Site<'a> {
             caller: &site.caller,
             offset: site.offset,
             target: &site.target,
-            operation: &site.operation,
+            operation: site.operation,
             module: site.module.as_deref(),
             paths: &site.paths,
             attached: site.attached,
-            mechanism: site.mechanism.as_deref(),
+            mechanism: site.mechanism,
             points: site.points.map(Points::name),
             why_not: site.why_not.as_deref(),
             unattributed: site.unattributed,

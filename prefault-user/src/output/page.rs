@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::units;
-use crate::data::{Exported, Series, SiteCount};
+use crate::data::{Exported, Operation, Series, SiteMechanism};
 
 const STYLE: &str = "\
 :root { color-scheme: light dark; --line: #8885; --quiet: #767676; }
@@ -48,11 +48,11 @@ fn measuring(page: &mut String, exported: &Exported) {
     entry(page, "Version", env!("CARGO_PKG_VERSION"));
     entry(page, "Kernel", &exported.kernel);
     entry(page, "Measuring for", &span(exported.uptime_ns / 1_000_000_000));
-    for operation in ["prefault", "copy"] {
+    for operation in [Operation::Prefault, Operation::Copy] {
         let of = exported.sites.iter().filter(|site| site.operation == operation && site.count > 0);
-        let needed = of.filter(|site| site.mechanism != SiteCount::NOT_A_WRITE);
-        let (not_measured, measured): (Vec<_>, Vec<_>) = needed.partition(|site| site.mechanism == SiteCount::NONE);
-        let measured = measured.iter().map(|site| format!("{} by {}", site.count, site.mechanism));
+        let needed = of.filter(|site| site.mechanism != SiteMechanism::NotAWrite);
+        let (not_measured, measured): (Vec<_>, Vec<_>) = needed.partition(|site| site.mechanism == SiteMechanism::None);
+        let measured = measured.iter().map(|site| format!("{} by {}", site.count, site.mechanism.name()));
         let not_measured = not_measured.iter().map(|site| format!("{} not measured", site.count));
         let counts: Vec<String> = measured.chain(not_measured).collect();
         let counts = if counts.is_empty() { "none found".to_owned() } else { counts.join(", ") };

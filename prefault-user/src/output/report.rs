@@ -1,6 +1,8 @@
 //! The text at the end of a measurement: table, verdict and histograms of each filesystem, sites, losses.
 
-use crate::data::{FilesystemInterval, Floor, Interval, LossEntry, LossReport, PathStats, Report, SiteReport, Timing};
+use crate::data::{
+    FilesystemInterval, Floor, Interval, LossEntry, LossReport, Operation, PathStats, Report, SiteReport, Timing,
+};
 
 use super::table::{self, Scale};
 use super::{histogram, limited, sentence, units};
@@ -110,7 +112,7 @@ fn own_part(floor: Option<Floor>) -> String {
 }
 
 /// The floor of the latencies of one operation of a filesystem.
-fn floor_of(filesystem: &FilesystemInterval, report: &Report, operation: &str) -> Option<u64> {
+fn floor_of(filesystem: &FilesystemInterval, report: &Report, operation: Operation) -> Option<u64> {
     let ran = |path: &String| filesystem.active_paths().any(|active| active.function == *path);
     report.floor?.of(report.sites.iter().filter(|site| site.operation == operation && site.paths.iter().any(ran)))
 }
@@ -130,13 +132,13 @@ fn section(filesystem: &FilesystemInterval, report: &Report) -> String {
     if report.timing.one_in().is_none() {
         return text;
     }
-    let floor_of_prefaults = floor_of(filesystem, report, "prefault");
+    let floor_of_prefaults = floor_of(filesystem, report, Operation::Prefault);
     // The time of a write has all the points in it that it met.
     for (name, latency, floor_ns) in [
         ("write", &filesystem.ledger.write.latency, None),
         ("prefault without a page fault", &filesystem.ledger.prefault.latency_not_needed, floor_of_prefaults),
         ("prefault with a page fault", &filesystem.ledger.prefault.latency_needed, floor_of_prefaults),
-        ("copy", &filesystem.ledger.copy.latency, floor_of(filesystem, report, "copy")),
+        ("copy", &filesystem.ledger.copy.latency, floor_of(filesystem, report, Operation::Copy)),
     ] {
         text.push('\n');
         text.push_str(&indented(&histogram::histogram(name, latency, floor_ns)));

@@ -1,6 +1,6 @@
 //! The plan: a pure function from kernel facts and call sites to what is attached where, or why not.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
 use prefault_ebpf::{Config, MAX_PATHS};
 
@@ -8,9 +8,10 @@ mod config;
 pub mod points;
 mod refusal;
 
-pub use self::refusal::{PlanError, Refusal, TooFewDescriptors};
+pub use self::refusal::{PlanError, Refusal, StartError, TooFewDescriptors};
+pub use crate::data::Mechanism;
 use crate::{
-    data::{Points, SiteReport},
+    data::{Code, Points, Problem, SiteReport},
     kernel::{Kernel, names::shown, types::cast_of},
     plan::{config::config_of, points::Place},
     sites::{FloorPlaces, NoPath, Operation, Path, Placing, Site, Sites, Target},
@@ -92,6 +93,14 @@ impl PlannedSite {
         self.mechanism.as_ref().ok()?;
         self.site.paths.as_ref().err()
     }
+
+    /// Why it is not measured, or counted as lost; `None` if it is measured.
+    pub fn problem(&self) -> Option<Problem> {
+        match &self.mechanism {
+            Err(refusal) => Some(refusal.problem()),
+            Ok(_) => self.not_understood().map(NoPath::problem),
+        }
+    }
 }
 
 /// A measured function.
@@ -101,30 +110,6 @@ pub struct PlannedTarget {
     pub target: Target,
     /// The kernel may allow probing it directly: it has an ftrace location.
     pub traceable: bool,
-}
-
-/// How a pair of points is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
-    /// fentry and fexit.
-    Trampoline,
-    /// A kprobe on the function, and one on each instruction that returns from it.
-    ReturnSites,
-    /// kprobe and kretprobe on the function.
-    FunctionProbe,
-    /// kprobes on the call and on the instruction behind it.
-    CallSite,
-}
-
-impl fmt::Display for Mechanism {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Trampoline => "fentry/fexit",
-            Self::ReturnSites => "kprobe/kprobe on return",
-            Self::FunctionProbe => "kprobe/kretprobe",
-            Self::CallSite => "kprobe",
-        })
-    }
 }
 
 impl Plan {
@@ -242,26 +227,33 @@ impl Plan {
     }
 
     /// Why the first site of `operation` is not measured.
-    pub fn first_refusal(&self, operation: Operation) -> String {
-        self.sites_of(operation).find_map(why_not).unwrap_or_else(|| "no call of it was found".to_owned())
+    pub fn first_refusal(&self, operation: Operation) -> Option<Problem> {
+        self.sites_of(operation).find_map(PlannedSite::problem)
     }
 
     /// Callers that are not understood, each once: their operations are counted as lost.
     pub fn not_understood(&self) -> Vec<String> {
-        let callers = self.sites.iter().filter(|planned| planned.not_understood().is_some());
-        let mut callers: Vec<String> = callers.map(|planned| shown(&planned.site.call.caller).to_owned()).collect();
-        callers.sort();
-        callers.dedup();
-        callers
+        self.strangers().into_keys().collect()
     }
 
-    /// What is not measured and is no call site either, or is counted as lost, a sentence each.
-    pub fn remarks(&self) -> Vec<String> {
-        let not_understood = self.not_understood().into_iter().map(|caller| {
-            format!("{caller} calls the prefault or the copy and is not understood: its calls are counted as lost")
+    /// The same, and the code of what is not understood.
+    fn strangers(&self) -> BTreeMap<String, Code> {
+        let of = |planned: &PlannedSite| {
+            let code = planned.not_understood()?.problem().code;
+            Some((shown(&planned.site.call.caller).to_owned(), code))
+        };
+        self.sites.iter().filter_map(of).collect()
+    }
+
+    /// What is not measured and is no call site either, or is counted as lost.
+    pub fn remarks(&self) -> Vec<Problem> {
+        let not_understood = self.strangers().into_iter().map(|(caller, code)| {
+            Problem::new(code)
+                .what(format!("{caller} calls the prefault or the copy and is not understood"))
+                .cause("its calls are counted as lost")
         });
         let unread = self.unread.iter().map(|(start, bytes)| {
-            format!("{bytes} bytes of text at {start:#x} could not be read; further calls may be there that are not measured")
+            Problem::new(Code::Unread).what(format!("{bytes} bytes of text at {start:#x} could not be read"))
         });
         not_understood.chain(unread).collect()
     }
@@ -275,7 +267,8 @@ impl Plan {
         self.paths.iter().map(|planned| planned.path.function.clone()).collect()
     }
 
-    fn paths_of(&self, planned: &PlannedSite) -> Vec<String> {
+    /// Functions of the write paths that `planned` belongs to.
+    pub(crate) fn paths_of(&self, planned: &PlannedSite) -> Vec<String> {
         let numbers = planned.site.paths.as_deref().unwrap_or_default();
         numbers.iter().map(|&number| self.paths[number].path.function.clone()).collect()
     }
@@ -286,11 +279,11 @@ impl Plan {
             caller: shown(&planned.site.call.caller).to_owned(),
             offset: planned.site.call.offset(),
             target: planned.site.target.signature.name.to_owned(),
-            operation: planned.site.target.signature.operation.to_string(),
+            operation: planned.site.target.signature.operation,
             module: planned.site.call.module.clone(),
             paths: self.paths_of(planned),
             attached: planned.is_measured(),
-            mechanism: planned.mechanism.as_ref().ok().filter(|_| planned.is_measured()).map(ToString::to_string),
+            mechanism: planned.mechanism.as_ref().ok().copied().filter(|_| planned.is_measured()),
             points: points(planned.site.call.address),
             why_not: why_not(planned),
             unattributed: planned.not_understood().is_some(),
@@ -337,12 +330,13 @@ impl Plan {
     }
 }
 
-/// Why a site is not measured, if it is not.
+/// Why a site is not measured, if it is not: a sentence for people.
 fn why_not(planned: &PlannedSite) -> Option<String> {
-    match &planned.mechanism {
-        Err(refusal) => Some(refusal.to_string()),
-        Ok(_) => planned.not_understood().map(|why| format!("{why}; its calls are counted as lost")),
-    }
+    let problem = planned.problem()?;
+    Some(match planned.not_understood() {
+        Some(_) => format!("{}; its calls are counted as lost", problem.brief()),
+        None => problem.to_string(),
+    })
 }
 
 fn plan_target(target: Target, ftrace_off: bool) -> PlannedTarget {

@@ -14,30 +14,16 @@ mod x86_64;
 use std::{collections::HashMap, fmt, ops::Range};
 
 use self::{ends::Body, instructions::InstructionSet as _, x86_64::X86_64};
-use crate::kernel::Kernel;
+use crate::{
+    data::{Code, Problem},
+    kernel::Kernel,
+};
 
+pub use crate::data::Operation;
 pub use floor::{FloorPlace, FloorPlaces};
 pub use instructions::{Around, Holder};
 pub use paths::{Destination, NoPath, Path};
 pub use scan::Call;
-
-/// What is measured at a site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Operation {
-    /// The user buffer is faulted in.
-    Prefault,
-    /// Data is copied with page faults disabled.
-    Copy,
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Prefault => "prefault",
-            Self::Copy => "copy",
-        })
-    }
-}
 
 /// Where the points of a site and of a path's returns are put.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,13 +118,9 @@ pub struct Sites {
 }
 
 /// Why there is nothing to measure.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SitesError {
     /// One of the two functions has none of the known names.
-    #[error(
-        "this kernel has no {operation} function under any known name ({names}): the tool has to learn its new name, \
-         please report the kernel's release"
-    )]
     NoTarget {
         /// Which of the two.
         operation: Operation,
@@ -146,15 +128,33 @@ pub enum SitesError {
         names: String,
     },
     /// Both functions are there, but nothing calls them directly.
-    #[error(
-        "no call of {names} was found in the text of this kernel: its calls have a form that the scan does not know, \
-         please report the kernel's release and `prefault doctor --facts`"
-    )]
     NoSite {
         /// The functions.
         names: String,
     },
 }
+
+impl SitesError {
+    /// What it is, why, and the remedy.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::NoTarget { operation, names } => Problem::new(Code::NoTarget)
+                .what(format!("this kernel has no {operation} function under any known name ({names})")),
+            Self::NoSite { names } => {
+                Problem::new(Code::NoSite).what(format!("no call of {names} was found in the text of this kernel"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for SitesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem().fmt(f)
+    }
+}
+
+impl std::error::Error for SitesError {}
 
 impl Sites {
     /// Finds all call sites of `kernel`.

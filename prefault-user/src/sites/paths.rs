@@ -7,17 +7,18 @@
 
 use std::ops::Range;
 
-use serde::Serialize;
-
 use super::{
     Placing,
     ends::Body,
     scan::{self, Call},
 };
-use crate::kernel::{
-    Kernel,
-    names::{Name, shown},
-    types::Parameter,
+use crate::{
+    data::{Code, Problem},
+    kernel::{
+        Kernel,
+        names::{Name, shown},
+        types::Parameter,
+    },
 };
 
 /// A function through which buffered writes go.
@@ -87,18 +88,30 @@ const NO_WRITES: [(&str, &str); 1] = [
 ];
 
 /// Why a call site belongs to no write path.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoPath {
     /// The caller is known to be no part of a buffered write.
-    #[error("{0} is not part of a buffered write: it fills the pages of direct I/O")]
     NotAWrite(String),
     /// Neither the caller nor its callers take a kiocb.
-    #[error("{0} is not understood: neither it nor a caller of it takes struct kiocb *")]
     NotUnderstood(String),
     /// BTF says nothing about the caller.
-    #[error("{0} is not understood: it is not in the BTF of its module, so that its arguments are unknown")]
     NotDescribed(String),
+}
+
+impl NoPath {
+    /// What it is, why, and the remedy.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::NotAWrite(caller) => {
+                Problem::new(Code::NotAWrite).what(format!("{caller} is not part of a buffered write"))
+            }
+            Self::NotUnderstood(caller) => {
+                Problem::new(Code::NotUnderstood).what(format!("{caller} is not understood"))
+            }
+            Self::NotDescribed(caller) => Problem::new(Code::NotDescribed).what(format!("{caller} is not understood")),
+        }
+    }
 }
 
 /// Write paths, and which of them each call belongs to.

@@ -1,6 +1,7 @@
 //! Real kernels with something changed: what other tools, other options and other builds make of them.
 
 use prefault_user::{
+    data::Code,
     kernel::{
         frozen::{Frozen, Function},
         types::Parameter,
@@ -224,6 +225,10 @@ fn a_caller_that_is_not_understood_is_counted_as_lost_and_named() {
         assert_eq!(planned.is_measured(), !is_in(planned, function), "{planned:?}");
     }
     assert_eq!(plan.not_understood(), [function]);
+    let codes = |plan: &Plan| plan.remarks().iter().map(|remark| remark.code).collect::<Vec<_>>();
+    assert_eq!(codes(&plan), [Code::NotUnderstood]);
+    facts.types.parameters.insert(format!("bcachefs:{function}"), Parameter::Unknown);
+    assert_eq!(codes(&plan_of(&facts)), [Code::NotDescribed]);
     let reports = plan.site_reports(|_| None);
     let report = reports.iter().find(|report| report.caller == function).expect("it is reported");
     assert!(!report.attached && report.mechanism.is_none(), "{report:?}");

@@ -1,7 +1,8 @@
 //! Hand-made snapshots as an exporter shows them.
 
 use prefault_user::data::{
-    Exported, Filesystem, Floor, Labels, ProcessUse, SeriesTable, Silenced, SiteCount, Snapshot, Timing,
+    Exported, Filesystem, Floor, Labels, Mechanism, Operation, ProcessUse, SeriesTable, Silenced, SiteCount,
+    SiteMechanism, Snapshot, Timing,
 };
 
 use super::snapshots::{PATH_NAMES, limited};
@@ -15,11 +16,8 @@ pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
     let begin_ns = snapshot.at_ns - 2_400_000_000_000;
     let totals =
         SeriesTable::new(3, mount_point.is_some()).totals(begin_ns, snapshot, &PATH_NAMES, label).expect("in order");
-    let site = |operation: &str, mechanism: &str, count| SiteCount {
-        operation: operation.to_owned(),
-        mechanism: mechanism.to_owned(),
-        count,
-    };
+    let site = |operation, mechanism, count| SiteCount { operation, mechanism, count };
+    let kprobe = SiteMechanism::By(Mechanism::CallSite);
     Exported {
         kernel: "6.12.107+deb13-amd64".to_owned(),
         timing: Timing::OneIn(16),
@@ -35,10 +33,10 @@ pub fn exported(snapshot: &Snapshot, mount_point: Option<&str>) -> Exported {
         own_cost: totals.interval.own_cost,
         limited: mount_point.is_none().then(limited),
         sites: vec![
-            site("prefault", "none", 1),
-            site("copy", "none", 0),
-            site("prefault", "kprobe", 8),
-            site("copy", "kprobe", 9),
+            site(Operation::Prefault, SiteMechanism::None, 1),
+            site(Operation::Copy, SiteMechanism::None, 0),
+            site(Operation::Prefault, kprobe, 8),
+            site(Operation::Copy, kprobe, 9),
         ],
         process: Some(ProcessUse { resident_bytes: 12_345_344, cpu_seconds: 1.25, start_seconds: 1_790_000_000.5 }),
     }

@@ -2,8 +2,8 @@
 
 use prefault_ebpf::{Event, EventKind, Histogram, Ledger, Loss, N_LOSSES, PathLedger, PrefaultLedger, bucket_of};
 use prefault_user::data::{
-    Estimate, EventRecord, Filesystem, FilesystemCounters, FilesystemEstimates, Floor, Limit, Limited, OwnCost,
-    PathCounters, Points, Silenced, SiteReport, Snapshot,
+    Estimate, EventRecord, Filesystem, FilesystemCounters, FilesystemEstimates, Floor, Limit, Limited, Mechanism,
+    Operation, OwnCost, PathCounters, Points, Silenced, SiteReport, Snapshot,
 };
 
 /// Functions of the paths, by number.
@@ -224,11 +224,11 @@ pub fn sites() -> Vec<SiteReport> {
         caller: caller.to_owned(),
         offset,
         target: target.to_owned(),
-        operation: if target == prefault { "prefault" } else { "copy" }.to_owned(),
+        operation: if target == prefault { Operation::Prefault } else { Operation::Copy },
         module: module.map(str::to_owned),
         paths: vec![caller.to_owned()],
         attached: why_not.is_none(),
-        mechanism: why_not.is_none().then(|| "kprobe".to_owned()),
+        mechanism: why_not.is_none().then_some(Mechanism::CallSite),
         points: why_not.is_none().then_some(Points::Jumps),
         why_not: why_not.map(str::to_owned),
         unattributed: false,

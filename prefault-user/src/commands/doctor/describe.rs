@@ -1,107 +1,69 @@
-//! The plan as text, as `prefault doctor` prints it.
+//! The diagnosis as text for people.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
+use super::{
+    diagnosis::{Cost, Diagnosis},
+    planned::{Path, Planned, Site},
+};
 use crate::{
-    bpf::{made::Made, own_writes},
-    data::Silence,
-    kernel::names::shown,
+    bpf::made::Made,
+    data::{Code, Mechanism, Problem},
     output::units,
-    plan::{Plan, PlannedPath, PlannedSite},
 };
 
-/// Adds something that stands in the way.
-pub fn obstacle(text: &mut String, message: &str) {
-    line(text, &format!("problem: {message}"));
-}
-
-/// Adds the conclusion.
-pub fn verdict(text: &mut String, ready: bool) {
-    line(text, if ready { "verdict: ready to measure" } else { "verdict: cannot measure here" });
-}
-
-/// Adds what the maps take.
-pub fn memory(text: &mut String, bytes: u64, slots: u32) {
-    line(text, &format!("memory: {} in the kernel, for {slots} filesystem slots", units::bytes(bytes)));
-}
-
-/// Adds that there are fewer slots than filesystems that are mounted, if it is so.
-pub fn slots(text: &mut String, n_mounted: usize, slots: u32) {
-    if n_mounted > slots as usize {
-        let few = format!(
-            "slots: {n_mounted} filesystems are mounted, and only the first {slots} that are written to are told apart: \
-             raise --slots, or measure fewer with --fstype"
-        );
-        line(text, &few);
+/// The whole of it.
+#[must_use]
+pub fn text(diagnosis: &Diagnosis) -> String {
+    let mut text = String::new();
+    for obstacle in &diagnosis.obstacles {
+        line(&mut text, &format!("problem: {}", obstacle.line()));
     }
+    if diagnosis.plan.is_some() {
+        text.push_str(&plan(diagnosis));
+        if let Some(bytes) = diagnosis.memory_bytes {
+            let (bytes, slots) = (units::bytes(bytes), diagnosis.slots.available);
+            line(&mut text, &format!("memory: {bytes} in the kernel, for {slots} filesystem slots"));
+        }
+        remarks(&mut text, "slots", diagnosis.remarks_of(&[Code::FewSlots]));
+        remarks(&mut text, "clock", diagnosis.remarks_of(&[Code::CoarseClock]));
+        if let Some(costs) = &diagnosis.cost {
+            line(&mut text, &cost(costs));
+        }
+    }
+    line(&mut text, if diagnosis.ready { "verdict: ready to measure" } else { "verdict: cannot measure here" });
+    text
 }
 
-/// Adds what measuring adds to a write of each of [`own_writes::SIZES`], which take so long without and with it.
-pub fn cost(text: &mut String, without: own_writes::Times, with: own_writes::Times) {
-    let of_size = |((size, without), with): ((usize, Duration), Duration)| {
-        let [added, without] =
-            [with.saturating_sub(without), without].map(|time| units::duration(time.as_nanos() as f64));
-        format!("{added} on top of the {without} of a write of {}", units::bytes(size as u64))
-    };
-    let sizes: Vec<String> = own_writes::SIZES.into_iter().zip(without).zip(with).map(of_size).collect();
-    line(text, &format!("cost: to memory, {}", sizes.join(", ")));
-}
-
-/// Adds that nothing can be timed, since the clock advances in steps of so many nanoseconds.
-pub fn coarse_clock(text: &mut String, step_ns: u64) {
-    let step = units::duration(step_ns as f64);
-    line(
-        text,
-        &format!("clock: advances in steps of {step}, so that nothing is timed; writes are counted all the same"),
-    );
-}
-
-/// What the kernel made of the kprobes, in the order of the plan.
-#[derive(Debug, Default)]
-pub struct Points {
-    /// Of each path.
-    pub paths: Vec<Vec<Made>>,
-    /// Of each site.
-    pub sites: Vec<Vec<Made>>,
-}
-
-/// Adds what is measured and how; `points` is empty if that is not known.
-pub fn plan(text: &mut String, kernel: &str, plan: &Plan, points: &Points) {
-    line(text, &format!("kernel: {kernel}"));
-    let preemption = if plan.preemptible { "on: fentry and fexit would miss calls, and are not used" } else { "off" };
-    line(text, &format!("preemption: {preemption}"));
-    if plan.ftrace_off {
-        line(
-            text,
-            &format!("ftrace: {}, and are not used; {}", Silence::FtraceOff.row().now, Silence::FtraceOff.row().remedy),
-        );
+/// What is measured and how; nothing without a plan.
+#[must_use]
+pub fn plan(diagnosis: &Diagnosis) -> String {
+    let mut text = String::new();
+    let Some(Planned { preemptible, functions, paths, sites, .. }) = &diagnosis.plan else { return text };
+    line(&mut text, &format!("kernel: {}", diagnosis.kernel.as_deref().unwrap_or("unknown")));
+    let preemption = if *preemptible { "on: fentry and fexit would miss calls, and are not used" } else { "off" };
+    line(&mut text, &format!("preemption: {preemption}"));
+    remarks(&mut text, "ftrace", diagnosis.remarks_of(&[Code::FtraceOff]));
+    line(&mut text, "\nfunctions:");
+    for function in functions {
+        let how = if function.traceable { "probed itself" } else { "no ftrace location, probed at its calls" };
+        line(&mut text, &format!("  {:<9} {:<30} {how}", function.operation, function.name));
     }
-    line(text, "\nfunctions:");
-    for planned in &plan.targets {
-        let how = if planned.traceable { "probed itself" } else { "no ftrace location, probed at its calls" };
-        let signature = planned.target.signature;
-        line(text, &format!("  {:<9} {:<30} {how}", signature.operation.to_string(), signature.name));
+    line(&mut text, "\nwrite paths:");
+    let width = paths.iter().map(|path| place(path).len()).max().unwrap_or(0);
+    for path in paths {
+        let (how, made) = (how(path.mechanism, path.refusal.as_ref()), made(path.points.as_deref()));
+        line(&mut text, &format!("  {:<width$}  {how}{made}{}", place(path), role(path)));
     }
-    line(text, "\nwrite paths:");
-    let width = plan.paths.iter().map(|planned| place(planned).len()).max().unwrap_or(0);
-    for (number, planned) in plan.paths.iter().enumerate() {
-        let made = made(points.paths.get(number));
-        line(text, &format!("  {:<width$}  {}{made}{}", place(planned), how(&planned.mechanism), role(planned)));
+    line(&mut text, "\ncall sites:");
+    let width = sites.iter().map(|site| call(site).len()).max().unwrap_or(0);
+    for site in sites {
+        let (how, made) = (how(site.mechanism, site.refusal.as_ref()), made(site.points.as_deref()));
+        line(&mut text, &format!("  {:<9} {:<width$}  {how}{made}{}", site.operation, call(site), notes(site)));
     }
-    line(text, "\ncall sites:");
-    let width = plan.sites.iter().map(|planned| site(planned).len()).max().unwrap_or(0);
-    for (number, planned) in plan.sites.iter().enumerate() {
-        let made = made(points.sites.get(number));
-        let operation = planned.site.target.signature.operation;
-        line(
-            text,
-            &format!("  {operation:<9} {:<width$}  {}{made}{}", site(planned), how(&planned.mechanism), notes(planned)),
-        );
-    }
-    for remark in plan.remarks() {
-        line(text, &format!("problem: {remark}"));
-    }
-    line(text, "");
+    remarks(&mut text, "problem", diagnosis.remarks_of(&[Code::NotUnderstood, Code::NotDescribed, Code::Unread]));
+    line(&mut text, "");
+    text
 }
 
 fn line(text: &mut String, line: &str) {
@@ -109,67 +71,61 @@ fn line(text: &mut String, line: &str) {
     let _unused = writeln!(text, "{}", line.trim_end());
 }
 
+fn remarks<'a>(text: &mut String, about: &str, remarks: impl Iterator<Item = &'a Problem>) {
+    remarks.for_each(|remark| line(text, &format!("{about}: {}", remark.line())));
+}
+
+fn cost(costs: &[Cost]) -> String {
+    let of_size = |cost: &Cost| {
+        let [added, without] = [cost.added_ns, cost.without_ns].map(|ns| units::duration(ns as f64));
+        format!("{added} on top of the {without} of a write of {}", units::bytes(cost.write_bytes))
+    };
+    format!("cost: to memory, {}", costs.iter().map(of_size).collect::<Vec<_>>().join(", "))
+}
+
 fn module_suffix(module: Option<&str>) -> String {
     module.map_or_else(String::new, |module| format!(" [{module}]"))
 }
 
-fn place(planned: &PlannedPath) -> String {
-    format!("{}{}", planned.path.function, module_suffix(planned.path.module.as_deref()))
+fn place(path: &Path) -> String {
+    format!("{}{}", path.function, module_suffix(path.module.as_deref()))
 }
 
-fn site(planned: &PlannedSite) -> String {
-    let call = &planned.site.call;
-    format!("{}+{:#x}{}", shown(&call.caller), call.offset(), module_suffix(call.module.as_deref()))
+fn call(site: &Site) -> String {
+    format!("{}+{:#x}{}", site.caller, site.offset, module_suffix(site.module.as_deref()))
 }
 
-fn how<M: ToString, R: ToString>(mechanism: &Result<M, R>) -> String {
-    match mechanism {
-        Ok(mechanism) => mechanism.to_string(),
-        Err(refusal) => format!("not probed: {}", refusal.to_string()),
+fn how(mechanism: Option<Mechanism>, refusal: Option<&Problem>) -> String {
+    match (mechanism, refusal) {
+        (Some(mechanism), _) => mechanism.to_string(),
+        (None, Some(refusal)) => format!("not probed: {}", refusal.line()),
+        (None, None) => "not probed".to_owned(),
     }
 }
 
 /// Such as `: jump, jump, trap`; nothing if nothing is known.
-fn made(points: Option<&Vec<Made>>) -> String {
-    match points {
-        Some(points) if !points.is_empty() => {
-            format!(": {}", points.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
-        }
-        _ => String::new(),
+fn made(points: Option<&[Made]>) -> String {
+    let points = points.unwrap_or_default();
+    if points.is_empty() {
+        return String::new();
     }
+    format!(": {}", points.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
-fn role(planned: &PlannedPath) -> &'static str {
-    if planned.path.copies { "" } else { "  (prefaults only: around another path, or direct I/O)" }
+fn role(path: &Path) -> &'static str {
+    if path.copies { "" } else { "  (prefaults only: around another path, or direct I/O)" }
 }
 
-fn notes(planned: &PlannedSite) -> String {
+fn notes(site: &Site) -> String {
     let mut notes = String::new();
-    if let Some(why) = planned.not_understood() {
-        notes.push_str(&format!("  ({why}; its calls are counted as lost)"));
+    if let Some(why) = site.refusal.as_ref().filter(|_| site.unattributed) {
+        notes.push_str(&format!("  ([{}] {}; its calls are counted as lost)", why.code, why.brief()));
     }
-    if planned.site.call.probed {
+    if site.probed_by_another {
         notes.push_str("  (another tool's probe is here too)");
     }
-    if planned.site.call.redirected {
+    if site.redirected {
         notes.push_str("  (called through call depth tracking)");
     }
     notes
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::commands::doctor::describe::slots;
-
-    #[test]
-    fn too_few_slots_are_said() {
-        let said = |n_mounted, n_slots| {
-            let mut text = String::new();
-            slots(&mut text, n_mounted, n_slots);
-            text
-        };
-        assert_eq!(said(64, 64), "");
-        let text = said(65, 64);
-        assert!(text.lines().count() == 1 && text.contains("65 filesystems") && text.contains("--slots"), "{text}");
-    }
 }

@@ -213,8 +213,9 @@ impl Family {
                 value: Value::Count(1),
             }),
             Values::Sites => {
-                let labels =
-                    |site: &'a SiteCount| vec![("operation", &*site.operation), ("mechanism", &*site.mechanism)];
+                let labels = |site: &'a SiteCount| {
+                    vec![("operation", site.operation.name()), ("mechanism", site.mechanism.name())]
+                };
                 let sample = |site| Sample { labels: labels(site), value: Value::Count(site.count) };
                 exported.sites.iter().map(sample).collect()
             }
