@@ -129,6 +129,8 @@ pub struct Offsets {
     pub task_tgid: u32,
     /// `kiocb.ki_flags`
     pub kiocb_flags: u32,
+    /// `file.f_flags`.
+    pub file_flags: u32,
     /// `task_struct.group_leader`
     pub task_group_leader: u32,
     /// `task_struct.comm`
@@ -152,6 +154,6 @@ pub struct TypeIds {
 pub const CAST_PLACEHOLDER: u32 = 0x7072_6566;
 
 const _: () = {
-    assert!(size_of::<Offsets>() == 23 * 4);
+    assert!(size_of::<Offsets>() == 24 * 4);
     assert!(size_of::<Config>() == size_of::<Offsets>() + size_of::<TypeIds>() + 15 * 4);
 };

@@ -42,6 +42,7 @@ pub static CONFIG: Config = Config {
         task_pid: 0,
         task_tgid: 0,
         kiocb_flags: 0,
+        file_flags: 0,
         task_group_leader: 0,
         task_comm: 0,
     },

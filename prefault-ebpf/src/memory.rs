@@ -160,10 +160,17 @@ pub struct Target {
 /// `IOCB_DIRECT` (include/linux/fs.h), the same bit in 5.10 to 7.3.
 const IOCB_DIRECT: u32 = 1 << 17;
 
-/// Whether the write that `kiocb` describes is meant to bypass the page cache.
+/// `O_DIRECT` of x86-64 (include/uapi/asm-generic/fcntl.h).
+const O_DIRECT: u32 = 0o40000;
+
+/// Whether the write is meant to bypass the page cache, by the first argument of its path: a kiocb, or a file.
 #[inline(always)]
-pub fn is_direct<M: Memory>(kiocb: *const u8) -> bool {
-    M::read::<u32>(kiocb, config!(offsets.kiocb_flags)).is_none_or(|flags| flags & IOCB_DIRECT != 0)
+pub fn is_direct<M: Memory>(first: *const u8, cookie: u64) -> bool {
+    if cookie & COOKIE_FILE == 0 {
+        M::read::<u32>(first, config!(offsets.kiocb_flags)).is_none_or(|flags| flags & IOCB_DIRECT != 0)
+    } else {
+        M::read::<u32>(first, config!(offsets.file_flags)).is_some_and(|flags| flags & O_DIRECT != 0)
+    }
 }
 
 /// The first three arguments of a write path; what the last two are depends on the path.

@@ -57,15 +57,15 @@ pub fn only_prefault(result: u64, asked: u64, iter: u64) {
 #[inline(always)]
 fn finish_prefault(task: *mut task_struct, context: &mut TaskContext, frame: &mut Frame, result: u64, now: u64) {
     frame.prefaults += 1;
-    frame.flags |= frame_flag::PREFAULTED;
-    if frame.flags & frame_flag::COPIES != 0 {
-        frame.flags |= frame_flag::BUFFERED;
-    }
     let unfaulted = unfaulted_bytes(context, result);
-    frame.flags &= !frame_flag::FAULTED_IN;
-    if unfaulted == 0 {
-        frame.flags |= frame_flag::FAULTED_IN;
+    let mut flags = frame.flags & !frame_flag::FAULTED_IN | frame_flag::PREFAULTED;
+    if flags & frame_flag::COPIES != 0 {
+        flags |= frame_flag::BUFFERED;
     }
+    if unfaulted == 0 {
+        flags |= frame_flag::FAULTED_IN;
+    }
+    frame.flags = flags;
     if let Some(ledger) = ledger_of(frame.slot) {
         let (min_flt, maj_flt) = faults_of(task);
         let faults = (min_flt.wrapping_sub(context.min_flt), maj_flt.wrapping_sub(context.maj_flt));
@@ -120,17 +120,18 @@ pub fn only_copy(copied: u64, asked: u64, iter: u64) {
 #[inline(always)]
 fn finish_copy(context: &mut TaskContext, frame: &mut Frame, copied: u64, now: u64) {
     frame.copies += 1;
-    if frame.flags & frame_flag::COPIED == 0 {
-        frame.flags |= frame_flag::COPIED | frame_flag::BUFFERED;
-        if frame.flags & frame_flag::PREFAULTED != 0 {
-            frame.flags |= frame_flag::EAGER;
-        }
-    }
     if let Some(ledger) = ledger_of(frame.slot) {
         // SAFETY: the ledger is a live map value.
         count_copy(unsafe { &raw mut (*ledger).operations.copy }, context, frame, copied, now);
     }
-    frame.flags &= !frame_flag::FAULTED_IN;
+    let mut flags = frame.flags & !frame_flag::FAULTED_IN;
+    if flags & frame_flag::COPIED == 0 {
+        flags |= frame_flag::COPIED | frame_flag::BUFFERED;
+        if flags & frame_flag::PREFAULTED != 0 {
+            flags |= frame_flag::EAGER;
+        }
+    }
+    frame.flags = flags;
     frame.copied += copied;
     if copied < context.asked && frame.flags & frame_flag::FROM_KERNEL == 0 {
         events::send(EventKind::ShortCopy, context, frame, copied);

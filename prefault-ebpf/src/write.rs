@@ -1,7 +1,7 @@
 //! Probe bodies of write paths: entry and return, with the frames of the task between them.
 
 use aya_ebpf::EbpfContext;
-use prefault_ebpf::{COOKIE_COPIES, COOKIE_FILE, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss};
+use prefault_ebpf::{COOKIE_COPIES, COOKIE_OF_LAST_ENTRY, FILTERED_SLOT, Loss};
 
 use crate::{
     clock,
@@ -50,11 +50,7 @@ pub fn enter<M: Memory, C: EbpfContext>(ctx: &C, arguments: Arguments, stack: u6
     }
     // Direct I/O goes through some paths too, around one that copies (f2fs) or that copy otherwise (ntfs3, bcachefs): it is a
     // buffered write only if it comes to copying after all.
-    let mut flags = if cookie & COOKIE_FILE == 0 && is_direct::<M>(arguments.0) {
-        frame_flag::DIRECT
-    } else {
-        frame_flag::BUFFERED
-    };
+    let mut flags = if is_direct::<M>(arguments.0, cookie) { frame_flag::DIRECT } else { frame_flag::BUFFERED };
     if cookie & COOKIE_COPIES != 0 {
         flags |= frame_flag::COPIES;
     }

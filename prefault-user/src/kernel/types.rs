@@ -157,10 +157,11 @@ impl Types for SavedTypes {
 type MemberRow = (&'static str, &'static [&'static str], fn(&mut Offsets) -> &mut u32);
 
 /// One row per member of [`Offsets`].
-pub const MEMBERS: [MemberRow; 23] = [
+pub const MEMBERS: [MemberRow; 24] = [
     ("kiocb", &["ki_filp"], |o| &mut o.kiocb_filp),
     ("kiocb", &["ki_pos"], |o| &mut o.kiocb_pos),
     ("kiocb", &["ki_flags"], |o| &mut o.kiocb_flags),
+    ("file", &["f_flags"], |o| &mut o.file_flags),
     ("file", &["f_mapping"], |o| &mut o.file_mapping),
     ("address_space", &["host"], |o| &mut o.mapping_host),
     ("inode", &["i_sb"], |o| &mut o.inode_sb),
