@@ -27,7 +27,9 @@ impl NoText {
         let cause =
             format!("/proc/kcore cannot be read ({}), and BPF cannot either: {}", self.kcore, one_line(&self.bpf));
         let errno = errno_of(self.bpf.as_ref()).or_else(|| errno_of(&self.kcore));
-        Problem::new(Code::NoText).what("failed to read the text of the kernel").cause(cause).errno(errno)
+        let problem =
+            Problem::new(Code::NoText).what("failed to read the text of the kernel").cause(cause).errno(errno);
+        with_memlock(problem)
     }
 }
 
@@ -74,10 +76,18 @@ pub fn explain(error: anyhow::Error) -> anyhow::Error {
     log::info!("{error:#}");
     let brief = known(&error).map_or_else(|| one_line(&error), |problem| problem.brief());
     let problem = Problem::new(code).what(brief).errno(answered);
-    let memlock = if code == Code::NotPermitted { limits::memlock_remedy() } else { None };
-    match (memlock, problem.remedy.clone()) {
-        (Some(memlock), Some(remedy)) => problem.remedy(format!("{remedy}. Or: {memlock}")).into(),
-        _ => problem.into(),
+    with_memlock(problem).into()
+}
+
+/// Adds the remedy for too little locked memory, where that may be what the kernel refused something for.
+fn with_memlock(problem: Problem) -> Problem {
+    let memlock = if problem.errno == Some(libc::EPERM) { limits::memlock_remedy() } else { None };
+    match (memlock, &problem.remedy) {
+        (Some(memlock), Some(remedy)) => {
+            let remedy = format!("{remedy}. Or: {memlock}");
+            problem.remedy(remedy)
+        }
+        _ => problem,
     }
 }
 
@@ -135,6 +145,15 @@ mod tests {
             assert!(line(&explained).contains(part), "{}", line(&explained));
             assert!(line(&explained).starts_with(&format!("[{code}] ")), "{}", line(&explained));
         }
+    }
+
+    #[test]
+    fn where_locked_memory_is_limited_that_is_named_for_what_is_not_permitted() {
+        let no_text = |code| NoText { kcore: answer(libc::EACCES), bpf: anyhow!(answer(code)).context("map") };
+        let says_so = |code| no_text(code).to_string().contains("RLIMIT_MEMLOCK");
+        assert_eq!(says_so(libc::EPERM), limits::memlock_remedy().is_some());
+        assert!(!says_so(libc::EINVAL));
+        assert_eq!(no_text(libc::EPERM).problem().code, Code::NoText);
     }
 
     #[test]
