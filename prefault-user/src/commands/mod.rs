@@ -1,6 +1,7 @@
 //! Commands: the glue between what was typed and the modules that do it.
 
 pub mod doctor;
+pub mod export;
 pub mod measure;
 pub mod selftest;
 
@@ -19,7 +20,7 @@ pub fn run(cli: Cli) -> Result<u8> {
     limits::raise();
     match cli.command {
         Some(Command::Doctor(args)) => doctor::run(&args),
-        Some(Command::Export(args)) => crate::exporter::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
         None => measure::run(&cli.measure),
     }

@@ -3,13 +3,17 @@
 //! Safe on a production host: it changes no setting, touches no other process, and measures only its own thread.
 
 mod places;
+mod row;
 
 use std::{path::Path, process, thread};
 
 use anyhow::{Result, anyhow, ensure};
 use clap::ValueEnum as _;
 
-use self::places::{Place, places};
+use self::{
+    places::{Place, places},
+    row::{Counts, Row},
+};
 use crate::{
     bpf::{
         filters::Filters,
@@ -84,67 +88,6 @@ fn compare_all(args: &SelftestArgs) -> Result<u8> {
         n => format!("\n{n} counts differ; please report this with the output of `prefault doctor --facts`\n"),
     })?;
     Ok(u8::from(differences > 0))
-}
-
-/// What was written and what was counted.
-struct Row {
-    place: String,
-    kind: Kind,
-    truth: Truth,
-    counted: Counts,
-    lost: u64,
-}
-
-/// The numbers that are compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    calls: u64,
-    bytes: u64,
-    errors: u64,
-    absent: u64,
-}
-
-impl Counts {
-    fn of_truth(truth: &Truth) -> Self {
-        Self { calls: truth.writes, bytes: truth.bytes, errors: truth.errors, absent: truth.absent_pages }
-    }
-
-    /// Everything that was counted: no other writes pass the filter, whichever filesystem they end up on.
-    fn of_interval(interval: &Interval) -> Self {
-        interval.filesystems.iter().fold(Self::default(), |sum, filesystem| Self {
-            calls: sum.calls + filesystem.ledger.write.calls,
-            bytes: sum.bytes + filesystem.ledger.write.bytes,
-            errors: sum.errors + filesystem.ledger.write.errors,
-            absent: sum.absent + filesystem.ledger.prefault.minor_faults + filesystem.ledger.prefault.major_faults,
-        })
-    }
-}
-
-impl Row {
-    fn is_exact(&self) -> bool {
-        self.counted == Counts::of_truth(&self.truth) && self.lost == 0
-    }
-}
-
-impl std::fmt::Display for Row {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let truth = Counts::of_truth(&self.truth);
-        let kind = format!("{:?}", self.kind).to_lowercase();
-        let verdict = match self.counted {
-            _ if self.is_exact() => "exact".to_owned(),
-            Counts { calls: 0, .. } => {
-                "NOT SEEN: no write path ran (uncached network mount, DAX), or none that is probed".to_owned()
-            }
-            Counts { calls, bytes, errors, absent } => {
-                format!("DIFFERS: counted {calls} calls, {bytes} bytes, {errors} errors, {absent} absent")
-            }
-        };
-        writeln!(
-            f,
-            "{:<34} {kind:<9} {:>7} {:>12} {:>7} {:>7}   {:>5}  {verdict}",
-            self.place, truth.calls, truth.bytes, truth.errors, truth.absent, self.lost
-        )
-    }
 }
 
 fn compare(session: &Session, place: &Place, kind: Kind, seed: u64) -> Result<Row> {

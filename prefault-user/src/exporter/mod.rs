@@ -28,7 +28,7 @@ pub mod web_config;
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
@@ -46,23 +46,18 @@ use self::{
     state::State,
     tending::Tended,
     textfile::Textfile,
-    web_config::WebConfig,
 };
 use crate::{
     cli::{
         address::{Address, DEFAULT_PORT},
-        export::{Bounds, ExportArgs},
+        export::ExportArgs,
     },
     monitor::{
         filters::filters,
         live::{Live, tick, ticker},
         options::options,
     },
-    output::{
-        exposition::Buckets,
-        security,
-        sink::{Output, is_closed_pipe},
-    },
+    output::{exposition::Buckets, security, sink::write_once},
 };
 
 /// Questions that may wait for an answer at once: as many as there are connections.
@@ -71,61 +66,18 @@ const QUESTIONS: usize = 64;
 /// Descriptors that the exporter needs itself: as many connections as there can be, one that is still refused, sockets, the files
 /// of the web config, what it waits with.
 const DESCRIPTORS: u64 = 64 + 24;
+
 /// Threads for what takes its time, one for each kind: hashes of passwords, the files of the web config, and names that are looked
 /// up for a collector.
 const BLOCKING_THREADS: usize = 3;
 
-/// Exports as `args` say; the result is the exit code.
+/// What the exporter runs in.
 ///
 /// # Errors
-/// If it cannot begin.
-pub fn run(args: &ExportArgs) -> Result<u8> {
-    if args.counting.verbose {
-        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
-    }
-    let buckets = buckets(args.buckets.as_ref())?;
-    if let (true, Some(path)) = (args.check_web_config, &args.web_config) {
-        let said = format!("the web config is right: {}\n", describe(&WebConfig::read(path).config?));
-        return write_once(&said).map(|()| 0);
-    }
-    let runtime = runtime()?;
-    let exporter = {
-        // What waits for sockets, signals and times belongs to the runtime that it is made in.
-        let _entered = runtime.enter();
-        Exporter::begin(args, buckets)?
-    };
-    match exporter {
-        Some(exporter) => {
-            let ended = runtime.block_on(exporter.serve());
-            // A file server that hangs does not hold up the end.
-            runtime.shutdown_background();
-            ended.map(|()| 0)
-        }
-        None => Ok(0),
-    }
-}
-
-fn buckets(bounds: Option<&Bounds>) -> Result<Buckets> {
-    let Some(Bounds(bounds)) = bounds else { return Ok(Buckets::default()) };
-    Buckets::up_to(bounds).map_err(|why| anyhow!("invalid value for --buckets: {why}"))
-}
-
-fn runtime() -> Result<Runtime> {
+/// If the kernel has no descriptors for it.
+pub fn runtime() -> Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build().context("failed to start the runtime")
-}
-
-/// Writes to standard output; a reader that has gone is no error.
-fn write_once(text: &str) -> Result<()> {
-    match Output::open(None)?.write(text) {
-        Err(error) if !is_closed_pipe(&error) => Err(error),
-        _ => Ok(()),
-    }
-}
-
-fn describe(web_config: &WebConfig) -> String {
-    let tls = if web_config.tls.is_some() { "TLS" } else { "no TLS" };
-    format!("{tls}, {} users", web_config.users.len())
 }
 
 /// Opens what is to be answered at: what was asked for, and what systemd passed.
@@ -150,7 +102,7 @@ fn place(listener: &Listener, scheme: &str) -> String {
 }
 
 /// An exporter that measures.
-struct Exporter<'a> {
+pub struct Exporter<'a> {
     args: &'a ExportArgs,
     listeners: Vec<Listener>,
     terminate: Signal,
@@ -162,7 +114,10 @@ struct Exporter<'a> {
 impl<'a> Exporter<'a> {
     /// Begins, giving up privileges in between; `None` if that was only to be shown. The thread of the session is started
     /// after that, so that it has none of them either.
-    fn begin(args: &'a ExportArgs, buckets: Buckets) -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// If it cannot begin.
+    pub fn begin(args: &'a ExportArgs, buckets: Buckets) -> Result<Option<Self>> {
         let terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
         let interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
         let access = AccessWatch::begin(args.web_config.as_deref())?;
@@ -221,7 +176,7 @@ impl<'a> Exporter<'a> {
     ///
     /// # Errors
     /// If the session is no longer tended.
-    async fn serve(mut self) -> Result<()> {
+    pub async fn serve(mut self) -> Result<()> {
         let (asks, questions) = mpsc::channel(QUESTIONS);
         #[cfg(feature = "otlp")]
         if let Some(endpoint) = self.args.otlp.clone() {

@@ -46,3 +46,14 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
 pub fn say(text: &str) {
     let _unused = writeln!(io::stderr(), "prefault: {text}");
 }
+
+/// Writes to standard output; a reader that has gone is no error.
+///
+/// # Errors
+/// If it cannot be written to.
+pub fn write_once(text: &str) -> Result<()> {
+    match Output::open(None)?.write(text) {
+        Err(error) if !is_closed_pipe(&error) => Err(error),
+        _ => Ok(()),
+    }
+}

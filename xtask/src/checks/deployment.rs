@@ -13,7 +13,7 @@ fn text(file: &str) -> String {
 
 #[test]
 fn the_port_is_the_same_everywhere() {
-    let address = text("prefault-user/src/exporter/address.rs");
+    let address = text("prefault-user/src/cli/address.rs");
     let port = address.split("DEFAULT_PORT: u16 = ").nth(1).and_then(|rest| rest.split(';').next());
     let port = port.expect("the exporter has a default port");
     for file in [

@@ -30,7 +30,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("workload", &[]),
     ("kernel", &["data", "phases"]),
     ("host", &["data", "kernel"]),
-    ("sites", &["kernel"]),
+    ("sites", &["data", "kernel"]),
     ("plan", &["data", "kernel", "sites"]),
     ("bpf", &["data", "host", "kernel", "phases", "plan", "sites"]),
     ("overhead", &["bpf", "data"]),
@@ -46,6 +46,8 @@ const LAYERS: [(&str, &[&str]); 15] = [
         ],
     ),
 ];
+/// Lines that a file of the commands may have, which are glue.
+const MOST_OF_COMMANDS: usize = 150;
 /// Crates that one module of the tool uses alone, all others through it.
 const KEPT: [(&str, &str); 4] =
     [("aya", "bpf"), ("aya_log", "bpf"), ("hyper", "exporter"), ("tokio_rustls", "exporter")];
@@ -72,6 +74,7 @@ pub fn check(files: &[String]) -> Result<Vec<String>> {
         if folder == TOOL {
             complaints.extend(layers(&imports));
             complaints.extend(kept(&modules));
+            complaints.extend(long_commands(&modules));
         }
         if let Some(circle) = circle(imports) {
             complaints.push(format!("{folder}: modules import one another: {circle}"));
@@ -92,6 +95,13 @@ fn layers(imports: &Imports) -> Vec<String> {
         complaints.extend(wrong.map(|name| format!("{TOOL}: {module} may not import {name}")));
     }
     complaints
+}
+
+/// Files of the commands that are more than glue.
+fn long_commands(modules: &[(Vec<String>, String)]) -> Vec<String> {
+    let commands = modules.iter().filter(|(path, _)| path.first().is_some_and(|top| top == "commands"));
+    let long = commands.filter(|(_, text)| text.lines().count() > MOST_OF_COMMANDS);
+    long.map(|(path, _)| format!("{TOOL}: {} has more than {MOST_OF_COMMANDS} lines", path.join("::"))).collect()
 }
 
 /// Uses of crates by modules that they are not kept for.
@@ -270,6 +280,24 @@ mod tests {
             assert_eq!(of(name, &[on]).len(), 1, "{name} on {on}");
         }
         assert_eq!(of("another", &[]).len(), 1);
+    }
+
+    #[test]
+    fn the_layers_of_the_tool_are_kept() {
+        let of = |files: &[(&str, &str)]| {
+            let modules: Vec<_> = files.iter().map(|(file, text)| (module(file), (*text).to_owned())).collect();
+            let mut complaints = layers(&imports(&modules).expect("they can be parsed"));
+            complaints.extend(kept(&modules));
+            complaints
+        };
+        let data = ("data/mod.rs", "");
+        assert_eq!(of(&[data, ("output/json.rs", "use crate::data::Report;")]), [""; 0]);
+        assert_eq!(of(&[data, ("cli/mod.rs", "use crate::data::Report;")]), ["prefault-user: cli may not import data"]);
+        assert_eq!(of(&[data, ("other.rs", "")]), ["prefault-user: it is not said whom other may import"]);
+        assert_eq!(
+            of(&[data, ("monitor/live.rs", "use aya::maps::RingBuf;")]),
+            ["prefault-user: monitor::live uses aya, which is kept in bpf"]
+        );
     }
 
     /// The circle among modules that are given as file and text.
