@@ -140,7 +140,11 @@ fn options(panel: &Panel) -> Value {
 fn targets(panel: &Panel) -> Vec<Value> {
     let mut targets = Vec::new();
     for &(query, legend) in panel.queries {
-        let rate = |by: &str| format!("sum{by}(rate({query}{{%fs}}[$__rate_interval]))");
+        // Behind a name there may be matchers of its own.
+        let (name, matchers) = query.split_once('{').unwrap_or((query, "}"));
+        let matchers = matchers.replace('}', "");
+        let own = if matchers.is_empty() { String::new() } else { format!("{matchers}, ") };
+        let rate = |by: &str| format!("sum{by}(rate({name}{{{own}%fs}}[$__rate_interval]))");
         match panel.kind {
             Kind::Quantiles => targets.extend(QUANTILES.map(|quantile| {
                 let expression = format!("histogram_quantile({quantile}, {})", rate(" by (le, fstype) "));

@@ -208,7 +208,16 @@ const LATENCIES: Row = Row {
     title: "Latencies (of user memory, probes included)",
     panels: &[
         latency(Kind::Quantiles, "Writes", &[("prefault_write_duration_seconds_bucket", "{{fstype}}")]),
-        latency(Kind::Quantiles, "Prefaults", &[("prefault_prefault_duration_seconds_bucket", "{{fstype}}")]),
+        latency(
+            Kind::Quantiles,
+            "Prefaults without a page fault",
+            &[("prefault_prefault_duration_seconds_bucket{needed=\"no\"}", "{{fstype}}")],
+        ),
+        latency(
+            Kind::Quantiles,
+            "Prefaults with a page fault",
+            &[("prefault_prefault_duration_seconds_bucket{needed=\"yes\"}", "{{fstype}}")],
+        ),
         latency(Kind::Quantiles, "Copies", &[("prefault_copy_duration_seconds_bucket", "{{fstype}}")]),
         latency(Kind::Heatmap, "Writes", &[("prefault_write_duration_seconds", "")]),
         latency(Kind::Heatmap, "Prefaults", &[("prefault_prefault_duration_seconds", "")]),
