@@ -28,7 +28,7 @@ pub use histogram::{FIRST_SCHEMA_INDEX, Histogram, N_BUCKETS, bucket_of, upper_b
 pub use ledgers::{Counter, Distribution, Metric, Unit, WentBackwards};
 pub use names::{CONFIG, map, program};
 pub use rounds::{N_ROUND_BUCKETS, Rounds, rounds_bucket_of, upper_bound_of_rounds};
-pub use verifier::masked;
+pub use verifier::{masked, opaque};
 
 /// The slot of every filesystem that found none of its own.
 pub const OTHER_SLOT: u32 = 0;

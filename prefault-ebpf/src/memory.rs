@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::task_struct,
     helpers::{self, bpf_probe_read_kernel},
 };
-use prefault_ebpf::{CAST_PLACEHOLDER, COOKIE_FILE, COOKIE_POSITION_IS_THIRD};
+use prefault_ebpf::{CAST_PLACEHOLDER, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, opaque};
 
 use crate::maps::config;
 
@@ -166,10 +166,13 @@ const O_DIRECT: u32 = 0o40000;
 /// Whether the write is meant to bypass the page cache, by the first argument of its path: a kiocb, or a file.
 #[inline(always)]
 pub fn is_direct<M: Memory>(first: *const u8, cookie: u64) -> bool {
+    // What cannot be read is taken for the rarer kiocb and the more frequent file.
     if cookie & COOKIE_FILE == 0 {
-        M::read::<u32>(first, config!(offsets.kiocb_flags)).is_none_or(|flags| flags & IOCB_DIRECT != 0)
+        let flags: u32 = M::read(first, config!(offsets.kiocb_flags)).unwrap_or(IOCB_DIRECT);
+        opaque(flags.into()) as u32 & IOCB_DIRECT != 0
     } else {
-        M::read::<u32>(first, config!(offsets.file_flags)).is_some_and(|flags| flags & O_DIRECT != 0)
+        let flags: u32 = M::read(first, config!(offsets.file_flags)).unwrap_or(0);
+        opaque(flags.into()) as u32 & O_DIRECT != 0
     }
 }
 

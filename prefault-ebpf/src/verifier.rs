@@ -18,3 +18,19 @@ pub fn masked<const MASK: usize>(value: usize) -> usize {
 pub fn masked<const MASK: usize>(value: usize) -> usize {
     value
 }
+
+/// The same value, of which the compiler knows nothing: what was chosen before is chosen. Else it may test a value that was not read
+/// and throw the result away, which the verifier refuses (`R2 !read_ok`, seen on 5.10 and 6.1).
+#[inline(always)]
+pub fn opaque(mut value: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: the register stays as it is.
+    unsafe {
+        core::arch::asm!("/* {value} */", value = inout(reg) value, options(pure, nomem, nostack));
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        value = core::hint::black_box(value);
+    }
+    value
+}

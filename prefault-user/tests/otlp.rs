@@ -93,6 +93,13 @@ fn every_metric_arrives_with_its_values() {
                     assert_eq!((point.scale, buckets.bucket_counts.iter().sum::<u64>()), (2, point.count));
                 }
             }
+            Data::Histogram(histogram) => {
+                assert_eq!((family.kind(), histogram.data_points.len()), (Kind::Histogram, n_samples));
+                for point in &histogram.data_points {
+                    assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
+                    assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
+                }
+            }
             other => panic!("unexpected {other:?}"),
         }
     }

@@ -185,7 +185,7 @@ fn histograms<'a>(
     Ok(())
 }
 
-/// Upper bound and cumulative count of each classic bucket of one filesystem type.
+/// Upper bound and cumulative count of each classic bucket of one filesystem type, of all its series together.
 fn buckets(text: &str, name: &str, fstype: &str) -> Vec<(f64, f64)> {
     let start = format!("{name}_bucket{{le=\"");
     let label = format!("fstype=\"{fstype}\"");
@@ -194,7 +194,14 @@ fn buckets(text: &str, name: &str, fstype: &str) -> Vec<(f64, f64)> {
         let (_, count) = rest.rsplit_once(' ').filter(|(labels, _)| labels.contains(&label))?;
         Some((bound.parse().ok()?, count.parse().ok()?))
     };
-    text.lines().filter_map(of_line).collect()
+    let mut buckets: Vec<(f64, f64)> = Vec::new();
+    for (bound, count) in text.lines().filter_map(of_line) {
+        match buckets.iter_mut().find(|(known, _)| *known == bound) {
+            Some((_, sum)) => *sum += count,
+            None => buckets.push((bound, count)),
+        }
+    }
+    buckets
 }
 
 /// Bounds of the bucket that holds a rank.
