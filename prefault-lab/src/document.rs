@@ -54,14 +54,14 @@ pub struct Document {
 
 /// What the points add to latencies.
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Floor {
     pub jump_ns: Option<u64>,
 }
 
 /// What came of a limit to the cost.
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Limit {
     pub percent: f64,
     pub cost_share: f64,
@@ -73,7 +73,7 @@ pub struct Limit {
 
 /// What there was in all on one filesystem.
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Estimates {
     pub writes: Estimate,
     pub bytes: Estimate,
@@ -81,7 +81,7 @@ pub struct Estimates {
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Estimate {
     pub total: f64,
     pub standard_error: Option<f64>,
@@ -89,7 +89,7 @@ pub struct Estimate {
 
 /// What was counted on one filesystem.
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Filesystem {
     pub fstype: String,
     pub device: String,
@@ -103,7 +103,7 @@ pub struct Filesystem {
 
 /// What one write path did.
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Path {
     pub function: String,
     pub mode: String,
@@ -111,7 +111,7 @@ pub struct Path {
 }
 
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Write {
     pub calls: u64,
     pub bytes: u64,
@@ -132,7 +132,7 @@ pub struct Write {
 
 /// How many copies writes took.
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Rounds {
     pub sum: u64,
     pub buckets: Vec<RoundsBucket>,
@@ -149,13 +149,13 @@ pub struct RoundsBucket {
 
 /// Latencies of one kind.
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Latencies {
     pub buckets: Vec<Bucket>,
 }
 
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Prefault {
     pub calls: u64,
     pub needed_minor: u64,
@@ -173,7 +173,7 @@ pub struct Prefault {
 }
 
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Copies {
     pub calls: u64,
     pub bytes_copied: u64,
@@ -196,7 +196,7 @@ pub struct Bucket {
 
 /// A short copy or a failed prefault.
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "FORMAT.md describes each field")]
+#[expect(missing_docs, reason = "docs/format.md describes each field")]
 pub struct Event {
     pub kind: String,
     pub pid: u32,

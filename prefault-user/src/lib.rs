@@ -1,7 +1,7 @@
 //! prefault: measures the buffered-write prefault and the atomic copy on a live kernel.
 //!
 //! The way through the code: kernel facts -> call sites -> plan -> session -> snapshots -> intervals -> outputs.
-//! ARCHITECTURE.md draws the map; this file only names the modules.
+//! docs/architecture.md draws the map; this file only names the modules.
 
 pub mod bpf;
 pub mod cli;

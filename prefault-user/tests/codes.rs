@@ -1,4 +1,4 @@
-//! packaging/README.md against the codes in the program.
+//! docs/production.md against the codes in the program.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use prefault_user::data::{CODES, CodeRow};
 
 #[test]
 fn the_table_of_codes_is_that_of_the_program() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/README.md");
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/production.md");
     let readme = fs::read_to_string(readme).expect("the file is there");
     let listed: Vec<&str> = readme.lines().filter(|line| line.starts_with("| `P")).collect();
     let row = |row: &CodeRow| {

@@ -1,4 +1,4 @@
-//! Golden tests of what the exporter answers, and METRICS.md against it, both ways.
+//! Golden tests of what the exporter answers, and docs/metrics.md against it, both ways.
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p prefault-user --test exposition` rewrites the files; the difference is to be reviewed.
 
@@ -188,7 +188,7 @@ fn own_counts(histogram: &Histogram) -> BTreeMap<i32, i64> {
 }
 
 fn metrics_md() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../METRICS.md")).expect("METRICS.md is there")
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md")).expect("docs/metrics.md is there")
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn metrics_md_has_a_row_for_every_metric_and_no_other() {
 fn metrics_md_lists_every_cause_of_loss() {
     let text = metrics_md();
     for entry in LossReport::default().entries().filter(|entry| entry.unit == LossUnit::Times) {
-        assert!(text.contains(&format!("`{}`", entry.key)), "METRICS.md does not name {}", entry.key);
+        assert!(text.contains(&format!("`{}`", entry.key)), "docs/metrics.md does not name {}", entry.key);
     }
 }
 
@@ -227,7 +227,7 @@ fn every_label_value_of_the_exposition_is_described() {
     let mut n_values = 0;
     for sample in FAMILIES.iter().flat_map(|family| family.samples(&exported)) {
         for (label, value) in sample.labels.iter().filter(|(label, _)| of_tables.contains(label)) {
-            assert!(text.contains(&format!("`{value}`")), "METRICS.md does not name {value}, of the label {label}");
+            assert!(text.contains(&format!("`{value}`")), "docs/metrics.md does not name {value}, of the label {label}");
             n_values += 1;
         }
     }

@@ -1,4 +1,4 @@
-//! FORMAT.md against the documents it describes, by the path of each field: all are described, with their types, and no others.
+//! docs/format.md against the documents it describes, by the path of each field: all are described, with their types, and no others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -41,7 +41,7 @@ fn types(value: &Value, path: &str, found: &mut BTreeMap<String, BTreeSet<&'stat
     }
 }
 
-/// The path by which FORMAT.md describes a field of what is at `path`.
+/// The path by which docs/format.md describes a field of what is at `path`.
 fn described(path: &str, key: &str) -> String {
     if path.ends_with(ANYWHERE[0]) && !path.contains("rounds") {
         return format!("{}.{key}", ANYWHERE[0]);
@@ -56,10 +56,10 @@ fn described(path: &str, key: &str) -> String {
     }
 }
 
-/// Cells of the rows of FORMAT.md that describe fields, by path.
+/// Cells of the rows of docs/format.md that describe fields, by path.
 fn rows() -> BTreeMap<String, Vec<String>> {
     let (mut rows, mut section, mut is_of_fields) = (BTreeMap::new(), String::new(), false);
-    for line in read("../FORMAT.md").lines() {
+    for line in read("../docs/format.md").lines() {
         if line.starts_with('#') {
             section = line.split('`').nth(1).map_or_else(String::new, |path| format!("{path}."));
         }
@@ -99,6 +99,6 @@ fn every_field_is_described_with_its_type_and_no_other() {
 fn every_loss_counter_is_described() {
     let rows = rows();
     for entry in LossReport::default().entries() {
-        assert!(rows.contains_key(&format!("loss.{}", entry.key)), "FORMAT.md lacks {}", entry.key);
+        assert!(rows.contains_key(&format!("loss.{}", entry.key)), "docs/format.md lacks {}", entry.key);
     }
 }

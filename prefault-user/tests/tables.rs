@@ -50,7 +50,7 @@ fn tables_of_format_md() {
         ("copy", fields(CopyLedger::COUNTERS)),
         ("path", fields(&path)),
     ] {
-        check_section("../FORMAT.md", name, &rows);
+        check_section("../docs/format.md", name, &rows);
     }
     let unit = |unit| match unit {
         LossUnit::Times => "",
@@ -62,7 +62,7 @@ fn tables_of_format_md() {
     };
     let rows: String = LossReport::default().entries().map(row).collect();
     check_section(
-        "../FORMAT.md",
+        "../docs/format.md",
         "loss",
         &format!("| field | type | unit | null | since | what it is |\n|---|---|---|---|---|---|\n{rows}"),
     );
@@ -76,7 +76,7 @@ fn tables_of_metrics_md() {
         ("copy", &["prefault_cop"]),
         ("path", &["prefault_path_c", "prefault_path_pref"]),
     ] {
-        check_section("../METRICS.md", name, &metrics(families));
+        check_section("../docs/metrics.md", name, &metrics(families));
     }
 }
 

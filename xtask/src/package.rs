@@ -25,10 +25,10 @@ const FILES: [(&str, &str, u32); 19] = [
     ("packaging/debian/default", "etc/default/prefault", FILE),
     ("packaging/prometheus/prefault.rules.yml", "usr/share/prefault/prometheus/prefault.rules.yml", FILE),
     ("packaging/grafana/prefault.json", "usr/share/prefault/grafana/prefault.json", FILE),
-    ("packaging/RUNBOOK.md", "usr/share/doc/prefault/RUNBOOK.md", FILE),
+    ("docs/runbook.md", "usr/share/doc/prefault/docs/runbook.md", FILE),
     ("README.md", "usr/share/doc/prefault/README.md", FILE),
-    ("FORMAT.md", "usr/share/doc/prefault/FORMAT.md", FILE),
-    ("METRICS.md", "usr/share/doc/prefault/METRICS.md", FILE),
+    ("docs/format.md", "usr/share/doc/prefault/docs/format.md", FILE),
+    ("docs/metrics.md", "usr/share/doc/prefault/docs/metrics.md", FILE),
     ("CHANGELOG.md", "usr/share/doc/prefault/CHANGELOG.md", FILE),
     ("packaging/debian/copyright", "usr/share/doc/prefault/copyright", FILE),
     ("target/dist/prefault", "usr/bin/prefault", PROGRAM),
@@ -37,8 +37,8 @@ const FILES: [(&str, &str, u32); 19] = [
     ("target/dist/licenses/LICENSE-MIT", "usr/share/doc/prefault/LICENSE-MIT", FILE),
     ("target/dist/licenses/RUST-LIBRARY-COPYRIGHT.html", "usr/share/doc/prefault/RUST-LIBRARY-COPYRIGHT.html", FILE),
     ("target/dist/licenses/THIRD-PARTY-NOTICES", "usr/share/doc/prefault/THIRD-PARTY-NOTICES", FILE),
-    ("packaging/README.md", "usr/share/doc/prefault/packaging.md", FILE),
-    ("packaging/SECURITY.md", "usr/share/doc/prefault/SECURITY.md", FILE),
+    ("docs/production.md", "usr/share/doc/prefault/docs/production.md", FILE),
+    ("SECURITY.md", "usr/share/doc/prefault/SECURITY.md", FILE),
 ];
 
 /// Completions, by the name they are written under, and where each shell looks.

@@ -1,4 +1,4 @@
-//! WRITE-PATHS.md: for each kernel and filesystem the path that wrote and when it prefaulted. The matrix compares each row with
+//! docs/write-paths.md: for each kernel and filesystem the path that wrote and when it prefaulted. The matrix compares each row with
 //! what it has seen, or writes it.
 
 use std::{
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{filesystems, kernels::KERNELS};
 use crate::{document, paths};
 
-const FILE: &str = "WRITE-PATHS.md";
+const FILE: &str = "docs/write-paths.md";
 const SECTION: &str = "\n## ";
 const HEADING: &str = "| filesystem | write path | mode | exact |\n|---|---|---|---|\n";
 

@@ -1,6 +1,6 @@
 //! Every code that `prefault doctor` and errors show: one table, with what a code means, why that is, and the remedy.
 //!
-//! Scripts, bug reports and packaging/README.md name codes. So a code keeps its number for good: a new one is added at the end,
+//! Scripts, bug reports and docs/production.md name codes. So a code keeps its number for good: a new one is added at the end,
 //! and the number of one that is no longer needed is not given to another.
 
 use std::fmt;

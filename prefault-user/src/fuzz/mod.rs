@@ -1,7 +1,7 @@
 //! Tests that try inputs nobody has thought of: every parser, and the analysis of functions.
 //!
 //! Each is an ordinary test that runs what is in its corpus (`__fuzz__`) and as many random inputs as there is time for, a second
-//! if nobody says otherwise. ARCHITECTURE.md says how to run them for longer.
+//! if nobody says otherwise. docs/architecture.md says how to run them for longer.
 
 pub mod functions;
 mod machine;

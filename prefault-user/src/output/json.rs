@@ -1,6 +1,6 @@
 //! The JSON document of a measurement: what was counted, in base units, with nothing formatted or derived.
 //!
-//! Fields are those of FORMAT.md. What is absent is null and never 0; every loss counter is present, zero or not.
+//! Fields are those of docs/format.md. What is absent is null and never 0; every loss counter is present, zero or not.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Metrics for an OpenTelemetry collector: one request of OTLP, with exponential histograms of the tool's own buckets.
 //!
-//! https://opentelemetry.io/docs/specs/otel/metrics/data-model/. Names, units and attributes are those of METRICS.md, without the
+//! https://opentelemetry.io/docs/specs/otel/metrics/data-model/. Names, units and attributes are those of docs/metrics.md, without the
 //! suffixes of Prometheus. Everything is cumulative since measuring began.
 
 use opentelemetry_proto::tonic::{

@@ -1,4 +1,4 @@
-//! The document of `prefault doctor --json`: of real kernels as golden files, and FORMAT.md against all of its fields.
+//! The document of `prefault doctor --json`: of real kernels as golden files, and docs/format.md against all of its fields.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use super::{
     facts::{facts, plan_of},
 };
 
-/// Where FORMAT.md describes the document, until the next heading of that level.
+/// Where docs/format.md describes the document, until the next heading of that level.
 const SECTION: &str = "\n# The document of prefault doctor\n";
 /// What the column says of a field that is always there.
 const NEVER: &str = "never";
@@ -89,7 +89,7 @@ fn add_fields(value: &Value, at: &str, fields: &mut BTreeMap<String, BTreeSet<&'
 
 /// Field, type and meaning of absence of each row of the section.
 fn described() -> Vec<[String; 3]> {
-    let format = Path::new(env!("CARGO_MANIFEST_DIR")).join("../FORMAT.md");
+    let format = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/format.md");
     let format = fs::read_to_string(format).expect("the file is there");
     let section = format.split_once(SECTION).expect("the section is there").1;
     let section = section.split("\n# ").next().unwrap_or_default();

@@ -1,5 +1,5 @@
 //! The floods of `flood.rs`, and guessers of passwords, for longer, beside Debian's node_exporter: prints the table of
-//! packaging/README.md, which says how to run it.
+//! docs/production.md, which says how to run it.
 
 use std::{
     env,

@@ -18,7 +18,7 @@ fn the_port_is_the_same_everywhere() {
     let port = port.expect("the exporter has a default port");
     for file in [
         DAEMON_SET,
-        "packaging/README.md",
+        "docs/production.md",
         "packaging/container/Containerfile",
         "packaging/debian/default",
         "packaging/kubernetes/base/service.yaml",

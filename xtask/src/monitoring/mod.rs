@@ -45,8 +45,8 @@ mod tests {
 
     use super::*;
 
-    const METRICS: &str = "METRICS.md";
-    const RUNBOOK: &str = "packaging/RUNBOOK.md";
+    const METRICS: &str = "docs/metrics.md";
+    const RUNBOOK: &str = "docs/runbook.md";
     /// What a histogram's series are called behind its name.
     const HISTOGRAM: [&str; 3] = ["_bucket", "_count", "_sum"];
 
@@ -98,7 +98,7 @@ mod tests {
         let mut n_alerts = 0;
         for block in rules.split("- alert: ").skip(1) {
             let name = block.lines().next().unwrap_or_default();
-            let runbook_line = format!("runbook: RUNBOOK.md, section {name}\n");
+            let runbook_line = format!("runbook: docs/runbook.md, section {name}\n");
             for part in ["severity: ", "summary: ", "description: ", &runbook_line] {
                 assert!(block.contains(part), "{name} has no {part}");
             }

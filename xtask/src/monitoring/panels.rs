@@ -271,7 +271,7 @@ const TOOL: Row = Row {
             8,
             "Missed",
             "none",
-            "By cause, in the last 15 minutes; METRICS.md says what each is.",
+            "By cause, in the last 15 minutes; docs/metrics.md says what each is.",
             &[
                 ("sum by (instance, cause) (increase(prefault_loss_total{%host}[15m])) > 0", "{{instance}} {{cause}}"),
                 ("increase(prefault_uncopied_bytes_total{%host}[15m]) > 0", "{{instance}} bytes uncopied"),

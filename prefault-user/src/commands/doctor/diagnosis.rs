@@ -1,4 +1,4 @@
-//! What `prefault doctor` finds out, as one value: the text and the JSON document both come from it. FORMAT.md describes each field.
+//! What `prefault doctor` finds out, as one value: the text and the JSON document both come from it. docs/format.md describes each field.
 
 use serde::Serialize;
 

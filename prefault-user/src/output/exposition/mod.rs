@@ -1,6 +1,6 @@
 //! Metrics as Prometheus reads them: OpenMetrics text, the older text format, and protobuf with native histograms.
 //!
-//! Names, types and labels are those of METRICS.md. Data in, bytes out: who asked for which format is decided elsewhere.
+//! Names, types and labels are those of docs/metrics.md. Data in, bytes out: who asked for which format is decided elsewhere.
 
 mod buckets;
 mod catalogue;
