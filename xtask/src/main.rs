@@ -1,5 +1,6 @@
 //! Command line of the task runner: parses, dispatches and turns the outcome into an exit code. No task lives here.
 
+mod bless;
 mod checks;
 mod dist;
 mod monitoring;
@@ -33,6 +34,8 @@ enum Task {
     Soak(soak::Args),
     /// Show what the tool measures: four filesystems, resident and non-resident buffers.
     Demo,
+    /// Write anew what tests compare with: golden files, tables of documents, the dashboard.
+    Bless,
     /// Write the Grafana dashboard, packaging/grafana/prefault.json.
     Dashboard,
     /// Pin the kernels of the tests, prefault-lab/kernels.txt, to the newest ones of Debian's archive.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
             println!("{}\n{}", packages.deb.display(), packages.rpm.display());
             ExitCode::SUCCESS
         }),
+        Task::Bless => bless::run().map(|()| ExitCode::SUCCESS),
         Task::Dashboard => monitoring::write_dashboard().map(|()| ExitCode::SUCCESS),
         Task::Kernels => vm::pins::move_all().map(|()| ExitCode::SUCCESS),
         Task::Page => page::run().map(|()| ExitCode::SUCCESS),
