@@ -4,6 +4,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod arch;
 mod clock;
 mod context;
 mod counting;
@@ -16,8 +17,6 @@ mod memory;
 #[cfg_attr(feature = "basic", path = "messages_basic.rs")]
 mod messages;
 mod operation;
-#[cfg_attr(feature = "basic", path = "registers_basic.rs")]
-mod registers;
 mod slots;
 #[cfg_attr(feature = "basic", path = "task_hash.rs")]
 #[cfg_attr(not(feature = "basic"), path = "task_storage.rs")]
@@ -35,10 +34,10 @@ use aya_ebpf::{
 use prefault_ebpf::{COOKIE_FILE, Loss, TEXT_CHUNK_BYTES};
 
 use crate::{
+    arch::{arguments_behind, arguments_of, asked_behind, is_shared},
     context::{Pending, UNKNOWN},
     maps::config,
     memory::{Cast, Typed, cast},
-    registers::{arguments_behind, arguments_of, asked_behind, is_shared},
     tasks::cookie_of,
 };
 

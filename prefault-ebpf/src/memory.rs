@@ -8,6 +8,7 @@ use aya_ebpf::{
 };
 use prefault_ebpf::{CAST_PLACEHOLDER, COOKIE_FILE, COOKIE_POSITION_IS_THIRD, opaque};
 
+use crate::arch;
 use crate::maps::config;
 
 /// A way to read a member of a kernel structure.
@@ -160,9 +161,6 @@ pub struct Target {
 /// `IOCB_DIRECT` (include/linux/fs.h), the same bit in 5.10 to 7.3.
 const IOCB_DIRECT: u32 = 1 << 17;
 
-/// `O_DIRECT` of x86-64 (include/uapi/asm-generic/fcntl.h).
-const O_DIRECT: u32 = 0o40000;
-
 /// Whether the write is meant to bypass the page cache, by the first argument of its path: a kiocb, or a file.
 #[inline(always)]
 pub fn is_direct<M: Memory>(first: *const u8, cookie: u64) -> bool {
@@ -172,7 +170,7 @@ pub fn is_direct<M: Memory>(first: *const u8, cookie: u64) -> bool {
         opaque(flags.into()) as u32 & IOCB_DIRECT != 0
     } else {
         let flags: u32 = M::read(first, config!(offsets.file_flags)).unwrap_or(0);
-        opaque(flags.into()) as u32 & O_DIRECT != 0
+        opaque(flags.into()) as u32 & arch::O_DIRECT != 0
     }
 }
 

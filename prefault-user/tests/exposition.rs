@@ -188,7 +188,8 @@ fn own_counts(histogram: &Histogram) -> BTreeMap<i32, i64> {
 }
 
 fn metrics_md() -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md")).expect("docs/metrics.md is there")
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md"))
+        .expect("docs/metrics.md is there")
 }
 
 #[test]
@@ -227,7 +228,10 @@ fn every_label_value_of_the_exposition_is_described() {
     let mut n_values = 0;
     for sample in FAMILIES.iter().flat_map(|family| family.samples(&exported)) {
         for (label, value) in sample.labels.iter().filter(|(label, _)| of_tables.contains(label)) {
-            assert!(text.contains(&format!("`{value}`")), "docs/metrics.md does not name {value}, of the label {label}");
+            assert!(
+                text.contains(&format!("`{value}`")),
+                "docs/metrics.md does not name {value}, of the label {label}"
+            );
             n_values += 1;
         }
     }

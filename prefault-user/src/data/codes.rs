@@ -114,7 +114,7 @@ codes! {
         Some("allow more open files: `ulimit -n`, or LimitNOFILE= in its service");
     NoMemory = "P024": "the kernel has no memory for something that starting takes (ENOMEM)",
         "the maps have a part for each filesystem slot and each processor",
-        Some("fewer --slots take less memory, 4.9 KiB each for each processor");
+        Some("fewer --slots take less memory, 6.2 KiB each for each processor");
     Unknown = "P025": "starting failed for a reason that has no code of its own",
         "the message has it",
         REPORT;

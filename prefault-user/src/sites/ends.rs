@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, ops::Range};
 
 use super::{
     Placing,
+    arch::Native,
     instructions::{Around, Code, Exit, InstructionSet},
-    x86_64::X86_64,
 };
 use crate::kernel::{Kernel, names::Name, symbols::Symbol};
 
@@ -31,11 +31,11 @@ impl<'a> Body<'a> {
     pub fn read(kernel: &'a Kernel, address: u64, placing: Placing) -> Option<Self> {
         let (function, range) = kernel.symbols.containing(address)?;
         let text = text_of(kernel, address)?;
-        let mut jumps = X86_64::jumps(&text, range.start);
+        let mut jumps = Native::jumps(&text, range.start);
         let parts = related(kernel, function, &jumps).into_iter();
         let parts = parts.map(|part| Some((part, text_of(kernel, part)?))).collect::<Option<Vec<_>>>()?;
         for (part, text) in &parts {
-            jumps.extend(X86_64::jumps(text, *part));
+            jumps.extend(Native::jumps(text, *part));
         }
         Some(Self { kernel, name: function.name, range, text, placing, parts, jumps })
     }
@@ -47,7 +47,7 @@ impl<'a> Body<'a> {
             return None;
         }
         let mut exits = Vec::new();
-        for exit in X86_64::exits(&self.text, self.range.start)? {
+        for exit in Native::exits(&self.text, self.range.start)? {
             let Some(target) = exit.target else {
                 exits.push(exit);
                 continue;
@@ -71,7 +71,7 @@ impl<'a> Body<'a> {
     /// `retbleed=stuff`: they are copies of code that counts calls at an address relative to its own
     /// (arch/x86/kernel/ftrace_64.S, ftrace_regs_caller, CALL_DEPTH_ACCOUNT).
     pub fn entry(&self) -> Option<u64> {
-        let place = self.range.start + X86_64::behind_ftrace_location(&self.text)?;
+        let place = self.range.start + Native::behind_ftrace_location(&self.text)?;
         // Whoever jumps back there does not enter.
         (!self.jumps.contains(&place)).then_some(place)
     }
@@ -82,7 +82,7 @@ impl<'a> Body<'a> {
             return None;
         }
         let Self { text, parts, jumps, .. } = self;
-        X86_64::around(&Code { text, address: self.range.start, parts, jumps }, call, arguments)
+        Native::around(&Code { text, address: self.range.start, parts, jumps }, call, arguments)
     }
 
     /// Whether something in it, or in a part of it, jumps to `place`.
@@ -92,7 +92,7 @@ impl<'a> Body<'a> {
 
     /// Whether the part at `part` only ever goes back to this function.
     fn stays_inside(&self, part: u64) -> bool {
-        text_of(self.kernel, part).and_then(|text| X86_64::exits(&text, part)).is_some_and(|exits| {
+        text_of(self.kernel, part).and_then(|text| Native::exits(&text, part)).is_some_and(|exits| {
             exits.iter().all(|exit| exit.target.is_some_and(|target| self.range.contains(&target)))
         })
     }
@@ -104,7 +104,7 @@ fn place(exit: &Exit, start: u64, jumps: &[u64]) -> u64 {
     let last = start + exit.offset as u64;
     let places = exit.restoring.iter().map(|&offset| start + offset as u64);
     let is_passed = |place: u64| !jumps.iter().any(|&target| (place + 1..=last).contains(&target));
-    places.into_iter().find(|&place| last - place >= X86_64::OPTIMISED_BYTES && is_passed(place)).unwrap_or(last)
+    places.into_iter().find(|&place| last - place >= Native::OPTIMISED_BYTES && is_passed(place)).unwrap_or(last)
 }
 
 fn text_of(kernel: &Kernel, address: u64) -> Option<Vec<u8>> {

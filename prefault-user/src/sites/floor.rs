@@ -1,15 +1,11 @@
 //! Where the floor is measured: two places, with next to nothing between them, in the beginning of a system call that does no
 //! harm, that hardly anybody makes, and that this process can make.
 
-use super::{instructions::InstructionSet as _, x86_64::X86_64};
+use super::{
+    arch::{IDLE_SYSCALLS, Native},
+    instructions::InstructionSet as _,
+};
 use crate::kernel::Kernel;
-
-/// System calls that, called with nothing but zeros, do nothing but fail or answer.
-const CALLS: [(&str, libc::c_long); 3] = [
-    ("__x64_sys_sched_getparam", libc::SYS_sched_getparam),
-    ("__x64_sys_get_robust_list", libc::SYS_get_robust_list),
-    ("__x64_sys_sched_rr_get_interval", libc::SYS_sched_rr_get_interval),
-];
 
 /// Two places to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +34,7 @@ impl FloorPlaces {
     /// Looks for places in `kernel`.
     pub fn find(kernel: &Kernel) -> Self {
         let mut found = Self::default();
-        for (name, syscall) in CALLS {
+        for (name, syscall) in IDLE_SYSCALLS {
             let Some(starts) = starts(kernel, name) else { continue };
             if found.jumps.is_none() {
                 found.jumps = jumps(&starts, syscall);
@@ -59,19 +55,19 @@ fn starts(kernel: &Kernel, function: &str) -> Option<Vec<u64>> {
     let (_, range) = kernel.symbols.containing(address)?;
     let mut text = vec![0; (range.end - range.start) as usize];
     kernel.text.read_text(range.start, &mut text).ok()?;
-    let entry = X86_64::behind_ftrace_location(&text)?;
-    Some(X86_64::movable(&text[entry as usize..], range.start + entry))
+    let entry = Native::behind_ftrace_location(&text)?;
+    Some(Native::movable(&text[entry as usize..], range.start + entry))
 }
 
 fn jumps(starts: &[u64], syscall: libc::c_long) -> Option<FloorPlace> {
     let (&begin, &limit) = (starts.first()?, starts.last()?);
-    let end = starts.iter().copied().find(|&start| start - begin >= X86_64::OPTIMISED_BYTES)?;
-    (limit - end >= X86_64::OPTIMISED_BYTES).then_some(FloorPlace { syscall, begin, end, blocker: None })
+    let end = starts.iter().copied().find(|&start| start - begin >= Native::OPTIMISED_BYTES)?;
+    (limit - end >= Native::OPTIMISED_BYTES).then_some(FloorPlace { syscall, begin, end, blocker: None })
 }
 
 fn traps(starts: &[u64], syscall: libc::c_long) -> Option<FloorPlace> {
     let &[begin, end, blocker, ..] = starts else { return None };
-    let is_near = |one: u64, other: u64| other - one < X86_64::OPTIMISED_BYTES;
+    let is_near = |one: u64, other: u64| other - one < Native::OPTIMISED_BYTES;
     let place = FloorPlace { syscall, begin, end, blocker: Some(blocker) };
     // The last is where an instruction ends, and so not one to probe.
     (starts.len() > 3 && is_near(begin, end) && is_near(end, blocker)).then_some(place)

@@ -4,16 +4,16 @@
 //! callers can; and because the calls are found in the text, no list of filesystems has to be kept.
 
 mod apart;
+mod arch;
 mod ends;
 mod floor;
 mod instructions;
 mod paths;
 mod scan;
-mod x86_64;
 
 use std::{collections::HashMap, fmt, ops::Range};
 
-use self::{ends::Body, instructions::InstructionSet as _, x86_64::X86_64};
+use self::{arch::Native, ends::Body, instructions::InstructionSet as _};
 use crate::{
     data::{Code, Problem},
     kernel::Kernel,
@@ -60,7 +60,7 @@ impl Signature {
     /// Numbers of the registers that hold the bytes asked for and the iterator at a call.
     #[must_use]
     pub fn registers(&self) -> [u8; 2] {
-        X86_64::argument_registers(self.arguments())
+        Native::argument_registers(self.arguments())
     }
 }
 

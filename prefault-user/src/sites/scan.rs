@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::{
+    arch::Native,
     instructions::{InstructionSet, Landing},
-    x86_64::X86_64,
 };
 use crate::kernel::Kernel;
 
@@ -68,12 +68,12 @@ pub fn scan(kernel: &Kernel, targets: &[u64], ranges: &[Range<u64>]) -> Scanned 
         while start < range.end {
             let end = range.end.min(start.saturating_add(PIECE_BYTES));
             // The last bytes of a piece may begin a call that ends in the next.
-            let length = end.saturating_add(X86_64::CALL_BYTES as u64 - 1).min(range.end) - start;
+            let length = end.saturating_add(Native::CALL_BYTES as u64 - 1).min(range.end) - start;
             buffer.resize(length as usize, 0);
             if let Err(unread) = read_as_far_as_possible(kernel, start, &mut buffer) {
                 scanned.unread.push(unread);
             }
-            for candidate in X86_64::candidates(&buffer, start, targets) {
+            for candidate in Native::candidates(&buffer, start, targets) {
                 scanned.calls.extend(verify(kernel, start + candidate.offset as u64, &candidate));
             }
             start = end;
@@ -112,7 +112,7 @@ fn verify(kernel: &Kernel, address: u64, candidate: &super::instructions::Candid
         kernel.text.read_text(range.start, &mut function).ok()?;
     }
     let place = (address - range.start) as usize;
-    let landing = X86_64::land(&function, range.start, place);
+    let landing = Native::land(&function, range.start, place);
     if landing == Landing::Missed {
         return None;
     }
@@ -124,9 +124,9 @@ fn verify(kernel: &Kernel, address: u64, candidate: &super::instructions::Candid
         caller: caller.name.to_owned(),
         caller_address: range.start,
         module: caller.module.map(str::to_owned),
-        traceable: X86_64::is_traceable(&function),
+        traceable: Native::is_traceable(&function),
         redirected: candidate.redirected,
-        probed: candidate.breakpoint || X86_64::is_breakpoint(behind) || landing == Landing::AroundProbe,
+        probed: candidate.breakpoint || Native::is_breakpoint(behind) || landing == Landing::AroundProbe,
     })
 }
 
@@ -134,7 +134,7 @@ fn verify(kernel: &Kernel, address: u64, candidate: &super::instructions::Candid
 pub fn is_traceable(kernel: &Kernel, address: u64) -> Option<bool> {
     let mut entry = [0; 16];
     kernel.text.read_text(address, &mut entry).ok()?;
-    X86_64::is_traceable(&entry)
+    Native::is_traceable(&entry)
 }
 
 #[cfg(test)]

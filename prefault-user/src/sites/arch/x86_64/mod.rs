@@ -6,7 +6,14 @@ mod stack;
 
 use iced_x86::{Code as Opcode, Decoder, DecoderOptions, FlowControl, Register};
 
-use super::instructions::{Around, Candidate, Code, Exit, InstructionSet, Landing};
+use crate::sites::instructions::{Around, Candidate, Code, Exit, InstructionSet, Landing};
+
+/// System calls that, called with nothing but zeros, do nothing but fail or answer.
+pub const IDLE_SYSCALLS: [(&str, libc::c_long); 3] = [
+    ("__x64_sys_sched_getparam", libc::SYS_sched_getparam),
+    ("__x64_sys_get_robust_list", libc::SYS_get_robust_list),
+    ("__x64_sys_sched_rr_get_interval", libc::SYS_sched_rr_get_interval),
+];
 
 /// x86-64.
 pub struct X86_64;
