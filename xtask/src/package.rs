@@ -19,7 +19,7 @@ const PROGRAM: u32 = 0o755;
 const FILE: u32 = 0o644;
 
 /// Files of the workspace, where each goes, and with which mode.
-const FILES: [(&str, &str, u32); 19] = [
+const FILES: [(&str, &str, u32); 25] = [
     ("packaging/systemd/prefault.service", "usr/lib/systemd/system/prefault.service", FILE),
     ("packaging/systemd/prefault.socket", "usr/lib/systemd/system/prefault.socket", FILE),
     ("packaging/debian/default", "etc/default/prefault", FILE),
@@ -38,6 +38,12 @@ const FILES: [(&str, &str, u32); 19] = [
     ("target/dist/licenses/RUST-LIBRARY-COPYRIGHT.html", "usr/share/doc/prefault/RUST-LIBRARY-COPYRIGHT.html", FILE),
     ("target/dist/licenses/THIRD-PARTY-NOTICES", "usr/share/doc/prefault/THIRD-PARTY-NOTICES", FILE),
     ("docs/production.md", "usr/share/doc/prefault/docs/production.md", FILE),
+    ("docs/architecture.md", "usr/share/doc/prefault/docs/architecture.md", FILE),
+    ("docs/how-it-works.md", "usr/share/doc/prefault/docs/how-it-works.md", FILE),
+    ("docs/overhead.md", "usr/share/doc/prefault/docs/overhead.md", FILE),
+    ("docs/results.md", "usr/share/doc/prefault/docs/results.md", FILE),
+    ("docs/write-paths.md", "usr/share/doc/prefault/docs/write-paths.md", FILE),
+    ("CONTRIBUTING.md", "usr/share/doc/prefault/CONTRIBUTING.md", FILE),
     ("SECURITY.md", "usr/share/doc/prefault/SECURITY.md", FILE),
 ];
 

@@ -1,6 +1,6 @@
 //! Keeping a limit to what measuring costs: which part of the time, and how many of the writes, the next period may take.
 //!
-//! Timing one write in many comes first, because everything is still counted; it saves an eighth (README, Cost), so that where
+//! Timing one write in many comes first, because everything is still counted; it saves an eighth (docs/overhead.md), so that where
 //! more has to be saved, measuring itself is confined to a part of the time, in which everything is timed. In the rest calls of
 //! write paths are only counted, which may take a part of the limit too: if it takes more, that is done for a part of the rest.
 
