@@ -15,7 +15,7 @@ const BINARY: &str = "prefault-programs";
 const TARGET: &str = "bpfel-unknown-none";
 
 /// Objects by file name, with the features they are built with.
-const OBJECTS: [(&str, &str); 2] = [("prefault-programs", "programs"), ("prefault-programs-basic", "programs,basic")];
+const OBJECTS: [(&str, &str); 2] = [("prefault-programs", "programs"), ("prefault-programs-legacy", "programs,legacy")];
 
 fn main() -> Result<()> {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);

@@ -14,12 +14,12 @@ mod floor;
 mod loss;
 mod maps;
 mod memory;
-#[cfg_attr(feature = "basic", path = "messages_basic.rs")]
+#[cfg_attr(feature = "legacy", path = "messages_legacy.rs")]
 mod messages;
 mod operation;
 mod slots;
-#[cfg_attr(feature = "basic", path = "task_hash.rs")]
-#[cfg_attr(not(feature = "basic"), path = "task_storage.rs")]
+#[cfg_attr(feature = "legacy", path = "task_hash.rs")]
+#[cfg_attr(not(feature = "legacy"), path = "task_storage.rs")]
 mod tasks;
 mod windows;
 mod write;

@@ -130,10 +130,10 @@ pub fn word_at(address: u64) -> Option<u64> {
 }
 
 /// How members of the current task are read.
-#[cfg(not(feature = "basic"))]
+#[cfg(not(feature = "legacy"))]
 pub type TaskMemory = Typed;
 /// How members of the current task are read, by kernels that know no typed one.
-#[cfg(feature = "basic")]
+#[cfg(feature = "legacy")]
 pub type TaskMemory = Untyped;
 
 /// Minor and major faults that `task` has taken; only the task itself changes them (mm/memory.c, mm_account_fault).

@@ -21,7 +21,7 @@ use prefault_user::{
         planned::Points,
     },
     plan::{Mechanism, PlannedPath},
-    sites::{Around, Operation},
+    sites::{Operation, ProbePlacement},
 };
 
 /// What is known of a kernel from elsewhere: its source, its disassembly, its headers.
@@ -244,7 +244,7 @@ fn probes_around_a_call_are_near_it_and_on_instructions() {
                 .into_iter()
                 .map(|i| i.ip())
                 .collect();
-            let Around { begin, ends, .. } = &site.around;
+            let ProbePlacement { begin, ends, .. } = &site.around;
             let (&begin, &end) = (begin, &ends[0]);
             assert!(
                 [&[begin], ends.as_slice()].concat().iter().all(|place| starts.contains(place)),

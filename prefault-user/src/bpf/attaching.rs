@@ -26,7 +26,7 @@ use crate::{
     plan::{
         Mechanism, Plan, PlannedPath, Refusal,
         points::{
-            Manners, Place, SitePoints, Wanted, cookie_of_path, kprobes_of, points_of_floor, points_of_path,
+            Place, ProbeSupport, SitePoints, Wanted, cookie_of_path, kprobes_of, points_of_floor, points_of_path,
             points_of_site,
         },
         without_trampoline,
@@ -38,7 +38,7 @@ use crate::{
 pub(super) struct Attaching {
     bpf: Ebpf,
     pmu: KprobePmu,
-    manners: Manners,
+    manners: ProbeSupport,
     /// The kernel's types, until the first plan is attached; they are large, and modules are probed without.
     btf: Option<Btf>,
     /// All programs that were loaded, for their statistics.
@@ -60,7 +60,7 @@ struct Point {
 
 impl Attaching {
     /// What is loaded is added to `programs`.
-    pub(super) fn new(bpf: Ebpf, manners: Manners, btf: Option<Btf>, programs: Programs) -> Result<Self> {
+    pub(super) fn new(bpf: Ebpf, manners: ProbeSupport, btf: Option<Btf>, programs: Programs) -> Result<Self> {
         let pmu = KprobePmu::open().context("failed to find the kprobe PMU")?;
         Ok(Self {
             bpf,

@@ -7,7 +7,7 @@ use rustix::process::{Resource, getrlimit};
 use crate::{
     plan::{
         Mechanism, Plan, TooFewDescriptors,
-        points::{Manners, Place, Wanted, kprobes_of, points_of_floor},
+        points::{Place, ProbeSupport, Wanted, kprobes_of, points_of_floor},
     },
     sites::FloorPlaces,
 };
@@ -25,7 +25,7 @@ const SPARE: u64 = 24;
 /// # Errors
 /// If it is more.
 pub fn ensure_for(plan: &Plan) -> Result<(), TooFewDescriptors> {
-    Needs::begin(0, Manners { without_cookies: false, single_points: false }).ensure(plan, Some(&plan.floor))
+    Needs::begin(0, ProbeSupport { without_cookies: false, single_points: false }).ensure(plan, Some(&plan.floor))
 }
 
 /// Descriptors that a session needs, besides those that were open before.
@@ -33,12 +33,12 @@ pub fn ensure_for(plan: &Plan) -> Result<(), TooFewDescriptors> {
 pub(super) struct Needs {
     /// Open before, and what the command needs for itself.
     others: u64,
-    manners: Manners,
+    manners: ProbeSupport,
 }
 
 impl Needs {
     /// For a session whose command needs `of_command` descriptors itself.
-    pub(super) fn begin(of_command: u64, manners: Manners) -> Self {
+    pub(super) fn begin(of_command: u64, manners: ProbeSupport) -> Self {
         let open = fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64);
         Self { others: open + of_command, manners }
     }

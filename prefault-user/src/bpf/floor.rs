@@ -11,7 +11,7 @@ use aya::{Ebpf, maps::Array};
 use prefault_ebpf::{FLOOR_SAMPLES, map};
 
 use super::{
-    made::{self, Made},
+    made::{self, KprobeKind},
     pods::PodFloorSamples,
 };
 use crate::{
@@ -52,7 +52,7 @@ fn become_jumps(place: &FloorPlace) -> bool {
     let begun = Instant::now();
     loop {
         let kprobes = made::look().unwrap_or_default();
-        if [place.begin, place.end].iter().all(|address| kprobes.get(address) == Some(&Made::Jump)) {
+        if [place.begin, place.end].iter().all(|address| kprobes.get(address) == Some(&KprobeKind::Jump)) {
             return true;
         }
         if kprobes.is_empty() || begun.elapsed() > PATIENCE {

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What a kprobe is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Made {
+pub enum KprobeKind {
     /// A jump in place of the breakpoint.
     Jump,
     /// A call that ftrace makes.
@@ -35,7 +35,7 @@ pub enum Made {
     Trap,
 }
 
-impl fmt::Display for Made {
+impl fmt::Display for KprobeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Jump => "jump",
@@ -49,19 +49,19 @@ impl fmt::Display for Made {
 ///
 /// # Errors
 /// If the list cannot be read.
-pub(super) fn look() -> io::Result<HashMap<u64, Made>> {
+pub(super) fn look() -> io::Result<HashMap<u64, KprobeKind>> {
     Ok(parse(&String::from_utf8_lossy(&fs::read(KPROBES)?)))
 }
 
 /// What the kernel has made of the kprobes at `addresses`; `None` if there are none, or it does not say of all.
-pub(super) fn points(kprobes: &HashMap<u64, Made>, addresses: &[u64]) -> Option<Points> {
-    let made: Vec<Made> = addresses.iter().map(|address| kprobes.get(address).copied()).collect::<Option<_>>()?;
+pub(super) fn points(kprobes: &HashMap<u64, KprobeKind>, addresses: &[u64]) -> Option<Points> {
+    let made: Vec<KprobeKind> = addresses.iter().map(|address| kprobes.get(address).copied()).collect::<Option<_>>()?;
     let first = *made.first()?;
     Some(match first {
         _ if made.iter().any(|other| *other != first) => Points::Mixed,
-        Made::Jump => Points::Jumps,
-        Made::Trap => Points::Traps,
-        Made::Ftrace => Points::Mixed,
+        KprobeKind::Jump => Points::Jumps,
+        KprobeKind::Trap => Points::Traps,
+        KprobeKind::Ftrace => Points::Mixed,
     })
 }
 
@@ -69,7 +69,7 @@ pub(super) fn points(kprobes: &HashMap<u64, Made>, addresses: &[u64]) -> Option<
 ///
 /// # Errors
 /// If the list cannot be read: debugfs is not mounted, or not for this user.
-pub fn kprobes() -> io::Result<HashMap<u64, Made>> {
+pub fn kprobes() -> io::Result<HashMap<u64, KprobeKind>> {
     let begun = Instant::now();
     let mut kprobes = look()?;
     let mut changed = begun;
@@ -85,15 +85,15 @@ pub fn kprobes() -> io::Result<HashMap<u64, Made>> {
 }
 
 /// Lines such as `ffffffff81001234  k  vfs_write+0x5    [OPTIMIZED]`.
-pub(crate) fn parse(list: &str) -> HashMap<u64, Made> {
+pub(crate) fn parse(list: &str) -> HashMap<u64, KprobeKind> {
     let entry = |line: &str| {
         let address = u64::from_str_radix(line.split_whitespace().next()?, 16).ok()?;
         let made = if line.contains("[OPTIMIZED]") {
-            Made::Jump
+            KprobeKind::Jump
         } else if line.contains("[FTRACE]") {
-            Made::Ftrace
+            KprobeKind::Ftrace
         } else {
-            Made::Trap
+            KprobeKind::Trap
         };
         Some((address, made))
     };
@@ -111,8 +111,8 @@ mod tests {
                     ffffffff81001300  k  vfs_write+0x99    \nnonsense\n";
         let made = parse(list);
         assert_eq!(made.len(), 3);
-        assert_eq!(made[&0xffff_ffff_8100_1234], Made::Jump);
-        assert_eq!(made[&0xffff_ffff_c080_1000], Made::Ftrace);
-        assert_eq!(made[&0xffff_ffff_8100_1300], Made::Trap);
+        assert_eq!(made[&0xffff_ffff_8100_1234], KprobeKind::Jump);
+        assert_eq!(made[&0xffff_ffff_c080_1000], KprobeKind::Ftrace);
+        assert_eq!(made[&0xffff_ffff_8100_1300], KprobeKind::Trap);
     }
 }

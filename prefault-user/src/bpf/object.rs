@@ -8,7 +8,7 @@ use aya::{
 use prefault_ebpf::CAST_PLACEHOLDER;
 
 static FULL: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/prefault-programs"));
-static BASIC: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/prefault-programs-basic"));
+static LEGACY: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/prefault-programs-legacy"));
 
 /// `call` with BPF_PSEUDO_KFUNC_CALL (include/uapi/linux/bpf.h), before its number.
 const CALL_KERNEL_FUNCTION: [u8; 4] = [0x85, 0x20, 0, 0];
@@ -21,7 +21,7 @@ pub(super) struct Object {
     /// The ELF file.
     pub(super) bytes: &'static [u8],
     /// It has neither task storage nor attach cookies: points are told apart by address, in a map.
-    pub(super) is_basic: bool,
+    pub(super) is_legacy: bool,
 }
 
 impl Object {
@@ -49,10 +49,10 @@ pub(super) fn object() -> Result<Object> {
     for helper in [BpfHelper::BPF_FUNC_task_storage_get, BpfHelper::BPF_FUNC_get_attach_cookie] {
         let supported = is_helper_supported(ProgramType::KProbe, helper);
         if !supported.context("failed to find out which helpers BPF programs may call")? {
-            return Ok(Object { bytes: BASIC, is_basic: true });
+            return Ok(Object { bytes: LEGACY, is_legacy: true });
         }
     }
-    Ok(Object { bytes: FULL, is_basic: false })
+    Ok(Object { bytes: FULL, is_legacy: false })
 }
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn casts_are_calls_of_the_kernels_function_or_moves() {
-        for object in [FULL, BASIC].map(|bytes| Object { bytes, is_basic: false }) {
+        for object in [FULL, LEGACY].map(|bytes| Object { bytes, is_legacy: false }) {
             let n_calls = calls_in(object.bytes, CAST_PLACEHOLDER);
             assert!(n_calls > 0);
             assert_eq!(calls_in(&object.with_cast(Some(77)), 77), n_calls);

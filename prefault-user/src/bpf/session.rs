@@ -31,8 +31,8 @@ use crate::{
     host::environment::{has_process_ids_of_host, n_processors},
     phases::Phases,
     plan::{
-        Plan, StartError, TooFewDescriptors, Wish,
-        points::{Manners, Place},
+        MechanismChoice, Plan, StartError, TooFewDescriptors,
+        points::{Place, ProbeSupport},
     },
     sites::Operation,
 };
@@ -61,7 +61,7 @@ pub struct Options {
     /// timed can change. Somebody has to keep to it.
     pub limit_percent: Option<f64>,
     /// How the kernel is probed; the plan is made so.
-    pub wish: Wish,
+    pub wish: MechanismChoice,
     /// Descriptors that the command needs besides those of the session.
     pub descriptors: u64,
 }
@@ -70,7 +70,7 @@ impl Options {
     /// Whether operations need no point before them: when they began is not to be known, events, which say where, are not
     /// wanted, and a cookie can say what holds their arguments behind them.
     fn has_single_points(&self, object: Object) -> bool {
-        self.timing.one_in().is_none() && !self.events && !object.is_basic
+        self.timing.one_in().is_none() && !self.events && !object.is_legacy
     }
 }
 
@@ -85,7 +85,7 @@ impl Default for Options {
             timing: Timing::All,
             floor: false,
             limit_percent: None,
-            wish: Wish::Auto,
+            wish: MechanismChoice::Auto,
             descriptors: 0,
         }
     }
@@ -107,9 +107,10 @@ impl Session {
     ///
     /// # Errors
     /// If the programs cannot be loaded, or nothing of one of the two operations could be attached.
-    pub fn start(plan: Plan, groundwork: Groundwork, options: &Options, phases: &Phases) -> Result<Self> {
-        let Groundwork { object, loader, btf } = groundwork;
-        let manners = Manners { without_cookies: object.is_basic, single_points: options.has_single_points(object) };
+    pub fn start(plan: Plan, groundwork: Preloaded, options: &Options, phases: &Phases) -> Result<Self> {
+        let Preloaded { object, loader, btf } = groundwork;
+        let manners =
+            ProbeSupport { without_cookies: object.is_legacy, single_points: options.has_single_points(object) };
         let floor = options.floor.then_some(plan.floor);
         let needs = Needs::begin(options.descriptors, manners);
         needs.ensure(&plan, floor.as_ref())?;
@@ -138,7 +139,7 @@ impl Session {
         let floor_points = floor.map(|floor| session.attaching.attach_floor(&floor)).transpose()?.unwrap_or_default();
         phases.measure("attach", || session.attaching.attach_all(&mut session.plan))?;
         session.tell_sight();
-        if options.wish == Wish::Fentry && !session.plan.has_trampolines() {
+        if options.wish == MechanismChoice::Fentry && !session.plan.has_trampolines() {
             return Err(StartError::FentryRefused.into());
         }
         if options.floor {
@@ -314,7 +315,7 @@ impl Session {
 pub type Messages = EbpfLogger<&'static dyn log::Log>;
 
 /// What loading takes and nothing is known of the kernel's functions for.
-pub struct Groundwork {
+pub struct Preloaded {
     object: Object,
     /// It parses the kernel's BTF for itself.
     loader: EbpfLoader<'static>,
@@ -322,15 +323,15 @@ pub struct Groundwork {
     btf: Option<Btf>,
 }
 
-impl Groundwork {
+impl Preloaded {
     /// Chooses the object and reads the kernel's BTF.
     ///
     /// # Errors
     /// If BPF programs cannot be loaded at all, or the BTF not be read.
-    pub fn lay() -> Result<Self> {
+    pub fn prepare() -> Result<Self> {
         let object = object()?;
         let btf =
-            if object.is_basic { None } else { Some(Btf::from_sys_fs().context("failed to parse the kernel's BTF")?) };
+            if object.is_legacy { None } else { Some(Btf::from_sys_fs().context("failed to parse the kernel's BTF")?) };
         Ok(Self { object, loader: EbpfLoader::new(), btf })
     }
 }
@@ -372,7 +373,7 @@ fn load(object: Object, loader: EbpfLoader<'_>, plan: &Plan, options: &Options) 
         .map_max_entries(map::FREE_SLOTS, slots)
         .map_max_entries(map::PLACES, n_processors)
         .override_global(CONFIG, &config, true)
-        .override_global(LOG_LEVEL, &log_level, !object.is_basic)
+        .override_global(LOG_LEVEL, &log_level, !object.is_legacy)
         .load(&object.with_cast(plan.cast))?)
 }
 

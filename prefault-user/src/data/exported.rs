@@ -3,7 +3,7 @@
 //! Plain data; `series` makes the filesystems of it, commands the rest.
 
 use super::{
-    EventRecord, FilesystemInterval, Floor, Limited, LossReport, Mechanism, Operation, OwnCost, Silenced, Timing,
+    EventRecord, FilesystemInterval, Floor, LossReport, Mechanism, Operation, OverheadReport, OwnCost, Silenced, Timing,
 };
 
 /// Everything an exporter shows at one moment.
@@ -34,7 +34,7 @@ pub struct Exported {
     /// What measuring took, if that is measured.
     pub own_cost: Option<OwnCost>,
     /// What came of a limit to the cost, if there is one.
-    pub limited: Option<Limited>,
+    pub limited: Option<OverheadReport>,
     /// Call sites by operation and mechanism.
     pub sites: Vec<SiteCount>,
     /// What the process itself takes, if it can be read.

@@ -29,7 +29,7 @@ impl Limit {
 
 /// What came of a limit.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Limited {
+pub struct OverheadReport {
     /// The limit.
     pub limit: Limit,
     /// Processor time that measuring took, with getting in and out of the programs, in nanoseconds.

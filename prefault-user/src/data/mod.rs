@@ -27,7 +27,7 @@ pub use exported::{Exemplar, Exported, Labels, ProcessUse, Series, SiteCount, Si
 pub use floor::{Floor, Points};
 pub use histogram::{Bucket, Histogram, Quantiles};
 pub use interval::{Interval, IntervalError};
-pub use limited::{Limit, Limited};
+pub use limited::{Limit, OverheadReport};
 pub use loss::{LossEntry, LossReport, LossUnit};
 pub use mechanism::{Mechanism, Operation};
 pub use own_cost::OwnCost;

@@ -6,7 +6,7 @@ use prefault_ebpf::{Event, EventKind};
 
 use super::interval::path_name;
 use super::snapshot::text_until_nul;
-use super::{Filesystem, Floor, Interval, Limited, Mechanism, Operation, Points};
+use super::{Filesystem, Floor, Interval, Mechanism, Operation, OverheadReport, Points};
 
 /// All there is to say about a measurement.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct Report {
     /// Which of the writes were timed.
     pub timing: Timing,
     /// What came of a limit to the cost, `None` if there was none.
-    pub limited: Option<Limited>,
+    pub limited: Option<OverheadReport>,
     /// What the points themselves add to latencies, `None` if that was not measured.
     pub floor: Option<Floor>,
     /// Every call site that was found, measured or not.

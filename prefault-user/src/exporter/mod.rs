@@ -9,11 +9,11 @@ pub mod address;
 pub mod answer;
 pub mod auth;
 pub mod client;
-mod complaints;
 mod confine;
 mod connections;
 mod encoding;
 pub mod hashing;
+mod log_once;
 mod negotiate;
 mod newcomer;
 #[cfg(feature = "otlp")]
@@ -21,8 +21,8 @@ pub mod otlp;
 pub mod privilege;
 pub mod server;
 mod service;
+mod session_thread;
 mod state;
-mod tending;
 pub mod textfile;
 pub mod web_config;
 
@@ -40,11 +40,11 @@ use self::{
     access::AccessWatch,
     address::Listener,
     answer::{Ask, Shared},
-    complaints::{Complaints, say},
     confine::Confining,
+    log_once::{LogOnce, say},
     service::ServiceManager,
+    session_thread::SessionThread,
     state::State,
-    tending::Tended,
     textfile::Textfile,
 };
 use crate::{
@@ -107,7 +107,7 @@ pub struct Exporter<'a> {
     listeners: Vec<Listener>,
     terminate: Signal,
     interrupt: Signal,
-    tended: Tended,
+    tended: SessionThread,
     answerer: Answerer<'a>,
 }
 
@@ -142,7 +142,7 @@ impl<'a> Exporter<'a> {
         log::info!("what this process may still do:\n{}", security::text(&left));
         confining.warnings(&left).iter().for_each(|warning| say(warning));
         let n_sites = live.plan().n_measured();
-        let tended = Tended::begin(live, session_runtime)?;
+        let tended = SessionThread::begin(live, session_runtime)?;
         let mut answerer = Answerer {
             args,
             access,
@@ -151,7 +151,7 @@ impl<'a> Exporter<'a> {
             textfile: args.textfile.as_deref().map(Textfile::new),
             textfile_ticker: args.textfile.is_some().then(|| ticker(args.interval)),
             service_manager,
-            complaints: Complaints::default(),
+            complaints: LogOnce::default(),
         };
         // What cannot be written at the begin is wrong; later it may be a full disk.
         answerer.write_textfile(&tended)?;
@@ -204,12 +204,12 @@ struct Answerer<'a> {
     textfile: Option<Textfile>,
     textfile_ticker: Option<Ticker>,
     service_manager: ServiceManager,
-    complaints: Complaints,
+    complaints: LogOnce,
 }
 
 impl Answerer<'_> {
     /// Answers questions until the session is no longer tended.
-    async fn run(&mut self, tended: &mut Tended, mut questions: mpsc::Receiver<Ask>) -> anyhow::Error {
+    async fn run(&mut self, tended: &mut SessionThread, mut questions: mpsc::Receiver<Ask>) -> anyhow::Error {
         loop {
             let result = tokio::select! {
                 error = tended.ended() => return error,
@@ -230,7 +230,7 @@ impl Answerer<'_> {
         }
     }
 
-    fn answer(&mut self, tended: &Tended, ask: Ask) {
+    fn answer(&mut self, tended: &SessionThread, ask: Ask) {
         let exported = self.state.exported(tended, &self.args.series);
         if let Err(error) = &exported {
             self.complaints.say_once(error);
@@ -239,7 +239,7 @@ impl Answerer<'_> {
         let _unused = ask.send(exported.map_err(|error| format!("{error:#}")));
     }
 
-    fn write_textfile(&mut self, tended: &Tended) -> Result<()> {
+    fn write_textfile(&mut self, tended: &SessionThread) -> Result<()> {
         let Some(textfile) = &self.textfile else { return Ok(()) };
         textfile.write(&self.state.exported(tended, &self.args.series)?, &self.buckets)
     }

@@ -10,7 +10,7 @@ use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 
 use super::{
     answer::{Ask, exported},
-    complaints::Complaints,
+    log_once::LogOnce,
 };
 use crate::{cli::endpoint::Endpoint, monitor::live::ticker, output::otlp};
 
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Pushes each `interval` until the future is dropped. What fails is said once.
 pub async fn push(endpoint: Endpoint, interval: Duration, asks: mpsc::Sender<Ask>) {
     let mut ticker = ticker(interval);
-    let mut complaints = Complaints::default();
+    let mut complaints = LogOnce::default();
     loop {
         ticker.tick().await;
         let pushed = match exported(&asks).await {

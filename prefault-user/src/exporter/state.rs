@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use procfs::process::Process;
 
-use super::tending::Tended;
+use super::session_thread::SessionThread;
 use crate::{
     cli::export::{ExportArgs, SeriesArgs},
     data::{Exemplar, Exported, Filesystem, Labels, ProcessUse, SeriesTable, Timing},
@@ -29,7 +29,7 @@ pub struct State {
 
 impl State {
     /// The state at the begin of a session.
-    pub fn new(tended: &Tended, args: &ExportArgs) -> Self {
+    pub fn new(tended: &SessionThread, args: &ExportArgs) -> Self {
         let table = SeriesTable::new(args.max_series_filesystems as usize, args.series.with_mount_point);
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let begin_unix_ns = unix.as_nanos() as u64;
@@ -41,7 +41,7 @@ impl State {
     ///
     /// # Errors
     /// If counters went backwards.
-    pub fn exported(&mut self, tended: &Tended, which: &SeriesArgs) -> Result<Arc<Exported>> {
+    pub fn exported(&mut self, tended: &SessionThread, which: &SeriesArgs) -> Result<Arc<Exported>> {
         if let Some((when, latest)) = &self.latest
             && when.elapsed() < SHARED_FOR
         {
@@ -81,7 +81,7 @@ impl State {
         Ok(exported)
     }
 
-    fn exemplars(&self, tended: &Tended) -> Vec<Exemplar> {
+    fn exemplars(&self, tended: &SessionThread) -> Vec<Exemplar> {
         let at_unix_ns = |monotonic_ns: u64| self.begin_unix_ns + monotonic_ns.saturating_sub(self.begin_ns);
         let events = tended.events().into_iter();
         events.map(|event| Exemplar { unix_ns: at_unix_ns(event.timestamp_ns), event }).collect()

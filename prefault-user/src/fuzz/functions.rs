@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Range};
 use super::source::Source;
 use crate::kernel::{
     Kernel,
-    frozen::{Frozen, Piece},
+    frozen::{KernelFacts, Piece},
     types::{Parameter, SavedTypes},
 };
 
@@ -53,7 +53,7 @@ pub fn kernel_of_pieces(pieces: &[&[u8]]) -> Option<Kernel> {
 }
 
 /// The facts of such a kernel.
-pub fn facts(input: &[u8]) -> Option<Frozen> {
+pub fn facts(input: &[u8]) -> Option<KernelFacts> {
     let mut source = Source(input);
     let mut function = Assembler::at(FUNCTION);
     let frame = Frame::choose(&mut source);
@@ -91,7 +91,7 @@ pub fn facts(input: &[u8]) -> Option<Frozen> {
     Some(frozen(&pieces))
 }
 
-fn frozen(pieces: &[(u64, Vec<u8>); 2]) -> Frozen {
+fn frozen(pieces: &[(u64, Vec<u8>); 2]) -> KernelFacts {
     let [(_, function), _] = pieces;
     let symbols = [
         (START, "_stext"),
@@ -108,7 +108,7 @@ fn frozen(pieces: &[(u64, Vec<u8>); 2]) -> Frozen {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let piece = |(address, bytes): &(u64, Vec<u8>)| Piece { address: format!("{address:x}"), bytes: hex(bytes) };
     let parameters = [("function".to_owned(), Parameter::PointerTo("kiocb".to_owned()))].into();
-    Frozen {
+    KernelFacts {
         release: "none".to_owned(),
         symbols: symbols.map(|(address, name)| format!("{address:016x} T {name}")).into(),
         text: pieces.iter().map(piece).collect(),

@@ -17,8 +17,8 @@ use std::{
 };
 
 use crate::{
-    kernel::{Kernel, frozen::Frozen, preemption::is_preemptible},
-    plan::{Plan, Wish},
+    kernel::{Kernel, frozen::KernelFacts, preemption::is_preemptible},
+    plan::{MechanismChoice, Plan},
     sites::{Placing, Sites},
 };
 
@@ -33,7 +33,7 @@ fn saved_kernels() -> Vec<Kernel> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels");
     let folders = fs::read_dir(folder).expect("the saved kernels are there");
     let facts = folders.filter_map(|entry| fs::read_to_string(entry.expect("readable").path().join("facts.json")).ok());
-    let frozen = facts.map(|facts| serde_json::from_str::<Frozen>(&facts).expect("the facts have today's form"));
+    let frozen = facts.map(|facts| serde_json::from_str::<KernelFacts>(&facts).expect("the facts have today's form"));
     let kernels: Vec<Kernel> = frozen.map(|frozen| frozen.thaw().expect("the symbols are good")).collect();
     assert!(kernels.len() >= 5, "only {} kernels are saved", kernels.len());
     kernels
@@ -83,7 +83,7 @@ fn analyse(kernel: &Kernel) {
         return;
     }
     if let Ok(sites) = Sites::find(kernel, Placing::default()) {
-        let _plan = Plan::new(kernel, sites, Wish::Auto);
+        let _plan = Plan::new(kernel, sites, MechanismChoice::Auto);
     }
     let _preemptible = is_preemptible(&kernel.symbols, &*kernel.text);
 }

@@ -12,7 +12,7 @@ use crate::{
     exporter::web_config::WebConfig,
     kernel::{
         btf::Btf,
-        frozen::Frozen,
+        frozen::KernelFacts,
         symbols::Symbols,
         text::{Kcore, ReadText as _},
     },
@@ -174,7 +174,7 @@ fn addresses_are_read_and_written_back() {
 fn saved_facts_are_read_or_refused() {
     let example = serde_json::to_vec(&super::functions::facts(&[7; 64]).expect("a function")).expect("facts are JSON");
     bolero::check!().for_each(|input: &[u8]| {
-        let Ok(frozen) = serde_json::from_slice::<Frozen>(&changed(&example, input)) else { return };
+        let Ok(frozen) = serde_json::from_slice::<KernelFacts>(&changed(&example, input)) else { return };
         if let Ok(kernel) = frozen.thaw() {
             super::analyse(&kernel);
         }

@@ -8,7 +8,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction};
 use super::machine::{Flow, Machine, Value};
 use crate::{
     kernel::Kernel,
-    sites::{Holder, Path, Placing, Site, Sites},
+    sites::{ArgLocation, Path, Placing, Site, Sites},
 };
 
 /// Instructions that one walk runs at most.
@@ -221,12 +221,14 @@ impl Walk<'_> {
     }
 
     /// What `holder` holds; `None` if only behind the call.
-    fn held(&mut self, holder: Holder) -> Result<Option<Value>, String> {
+    fn held(&mut self, holder: ArgLocation) -> Result<Option<Value>, String> {
         Ok(match holder {
-            Holder::Register(STACK_POINTER) => return Err("the stack pointer is said to hold something".to_owned()),
-            Holder::Register(number) => Some(self.machine.register(number)),
-            Holder::StackWord(word) => Some(self.machine.stack_word(word)),
-            Holder::RegisterBehind(_) => None,
+            ArgLocation::Register(STACK_POINTER) => {
+                return Err("the stack pointer is said to hold something".to_owned());
+            }
+            ArgLocation::Register(number) => Some(self.machine.register(number)),
+            ArgLocation::StackWord(word) => Some(self.machine.stack_word(word)),
+            ArgLocation::RegisterBehind(_) => None,
         })
     }
 
@@ -255,7 +257,7 @@ impl Walk<'_> {
                 if there != result {
                     return Err(format!("the result of call {site} is {result:?}, {there:?} is there"));
                 }
-                if let Holder::RegisterBehind(number) = around.asked
+                if let ArgLocation::RegisterBehind(number) = around.asked
                     && self.machine.register(number) != arguments[0]
                 {
                     return Err(format!("what was asked for is not in register {number} behind call {site}"));

@@ -13,7 +13,7 @@ use super::{
 
 /// Saved facts, as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Frozen {
+pub struct KernelFacts {
     /// Release string of the kernel.
     pub release: String,
     /// Lines in the form of /proc/kallsyms.
@@ -47,7 +47,7 @@ pub struct Function {
     pub with_text: bool,
 }
 
-impl Frozen {
+impl KernelFacts {
     /// Saves what `kernel` says about `functions`.
     pub fn save(kernel: &Kernel, functions: &[Function]) -> Self {
         let mut frozen = Self {

@@ -23,12 +23,12 @@ use crate::{
         rings::Ring,
         session::{Messages, Options, Session},
     },
-    data::{EventRecord, Filesystem, Floor, Limit, Limited, SiteReport, Snapshot, Timing},
+    data::{EventRecord, Filesystem, Floor, Limit, OverheadReport, SiteReport, Snapshot, Timing},
     host::modules::{Changes, ModuleWatch},
     output::{sink::say, units},
     overhead::Windows,
     phases::Phases,
-    plan::{Plan, Wish},
+    plan::{MechanismChoice, Plan},
 };
 
 /// Events that are taken in one go: about as many as the ring holds.
@@ -57,7 +57,7 @@ pub struct Live {
     /// Where the kernel says that a module is loaded, if it does.
     announcements: Option<Ring>,
     /// How points in modules that come are made.
-    wish: Wish,
+    wish: MechanismChoice,
     timing: Timing,
     path_names: Vec<String>,
     ring: Ring,
@@ -191,7 +191,7 @@ impl Live {
     }
 
     /// What came of the limit to the cost so far, if there is one.
-    pub fn limited(&self) -> Option<Limited> {
+    pub fn limited(&self) -> Option<OverheadReport> {
         Some(self.windows.as_ref()?.report())
     }
 

@@ -5,7 +5,7 @@ use crate::{
     cli::counting::{CountingArgs, Mechanism},
     data::Timing,
     host::clock::usable,
-    plan::Wish,
+    plan::MechanismChoice,
 };
 
 /// What a session is started with, as typed. `events`: short copies and failed prefaults come one by one too. `descriptors`: what
@@ -28,19 +28,19 @@ pub fn options(args: &CountingArgs, filters: Filters, events: bool, descriptors:
 
 /// How points are made. With a limit to the cost they come and go, for which trampolines take too long: on 6.12, up to 8 s beside a
 /// writer that never sleeps, where kprobes take about 1 s.
-fn wish_of(args: &CountingArgs) -> Wish {
+fn wish_of(args: &CountingArgs) -> MechanismChoice {
     match args.mechanism {
-        Mechanism::Auto if args.max_overhead.is_some() => Wish::Optimised,
+        Mechanism::Auto if args.max_overhead.is_some() => MechanismChoice::Optimised,
         mechanism => wish(mechanism),
     }
 }
 
 /// How points are made, where nothing else decides.
-pub fn wish(mechanism: Mechanism) -> Wish {
+pub fn wish(mechanism: Mechanism) -> MechanismChoice {
     match mechanism {
-        Mechanism::Auto => Wish::Auto,
-        Mechanism::Fentry => Wish::Fentry,
-        Mechanism::Optimised => Wish::Optimised,
-        Mechanism::Trap => Wish::Trap,
+        Mechanism::Auto => MechanismChoice::Auto,
+        Mechanism::Fentry => MechanismChoice::Fentry,
+        Mechanism::Optimised => MechanismChoice::Optimised,
+        Mechanism::Trap => MechanismChoice::Trap,
     }
 }

@@ -7,11 +7,11 @@ use anyhow::Result;
 use super::problems::NoText;
 pub use super::problems::explain;
 use crate::{
-    bpf::{session::Groundwork, text_through_bpf},
+    bpf::{session::Preloaded, text_through_bpf},
     host::environment::obstacles,
     kernel::Kernel,
     phases::Phases,
-    plan::{Plan, Wish},
+    plan::{MechanismChoice, Plan},
     sites::Sites,
 };
 
@@ -22,7 +22,7 @@ pub const ROOT: &str = "/";
 ///
 /// # Errors
 /// What cannot be read, or not be planned for.
-pub fn plan(wish: Wish, phases: &Phases) -> Result<(String, Plan)> {
+pub fn plan(wish: MechanismChoice, phases: &Phases) -> Result<(String, Plan)> {
     let kernel = facts(phases)?;
     let sites = phases.measure("find call sites", || Sites::find(&kernel, wish.placing()))?;
     log::info!("found {} call sites", sites.sites.len());
@@ -33,9 +33,9 @@ pub fn plan(wish: Wish, phases: &Phases) -> Result<(String, Plan)> {
 /// The same, and what a session needs besides, for which there mostly is another processor.
 ///
 /// # Errors
-/// As [`plan`] and [`Groundwork::lay`].
-pub fn plan_and_groundwork(wish: Wish, phases: &Phases) -> Result<(String, Plan, Groundwork)> {
-    let lay = || phases.measure("lay the groundwork", Groundwork::lay);
+/// As [`plan`] and [`Preloaded::prepare`].
+pub fn plan_and_groundwork(wish: MechanismChoice, phases: &Phases) -> Result<(String, Plan, Preloaded)> {
+    let lay = || phases.measure("lay the groundwork", Preloaded::prepare);
     let (planned, laid) = thread::scope(|scope| {
         let laying = thread::Builder::new().spawn_scoped(scope, lay);
         let planned = plan(wish, phases);
@@ -62,7 +62,7 @@ pub fn check() -> Result<()> {
 ///
 /// # Errors
 /// What cannot be read.
-pub fn plan_for_modules(modules: &[String], wish: Wish) -> Result<Plan> {
+pub fn plan_for_modules(modules: &[String], wish: MechanismChoice) -> Result<Plan> {
     let phases = Phases::begin();
     let kernel = facts(&phases)?;
     let sites = Sites::find_in_modules(&kernel, modules, wish.placing())?;

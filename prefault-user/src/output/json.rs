@@ -10,8 +10,8 @@ use serde::{Serialize, Serializer};
 use prefault_ebpf::{CopyLedger, Histogram, Ledger, PathLedger, PrefaultLedger, WriteLedger};
 
 use crate::data::{
-    Estimate, EventRecord, FilesystemEstimates, FilesystemInterval, Floor, Limited, LossReport, Mechanism, Operation,
-    PathStats, Points, QUANTITIES, Report, SiteReport,
+    Estimate, EventRecord, FilesystemEstimates, FilesystemInterval, Floor, LossReport, Mechanism, Operation,
+    OverheadReport, PathStats, Points, QUANTITIES, Report, SiteReport,
 };
 
 /// Version of the format: it grows when a field is removed, renamed, or given another meaning or unit.
@@ -180,9 +180,9 @@ impl<'a> From<&'a Report> for Document<'a> {
     }
 }
 
-impl<'a> From<&'a Limited> for LimitOf<'a> {
-    fn from(limited: &'a Limited) -> Self {
-        let Limited {
+impl<'a> From<&'a OverheadReport> for LimitOf<'a> {
+    fn from(limited: &'a OverheadReport) -> Self {
+        let OverheadReport {
             limit,
             cost_ns,
             cost_share,

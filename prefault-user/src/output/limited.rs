@@ -1,11 +1,11 @@
 //! What came of a limit to the cost: a line for a table, a paragraph for a report.
 
-use crate::data::{Estimate, FilesystemEstimates, Limited};
+use crate::data::{Estimate, FilesystemEstimates, OverheadReport};
 
 use super::units;
 
 /// The limit and what was taken, as a line.
-pub fn line(limited: &Limited) -> String {
+pub fn line(limited: &OverheadReport) -> String {
     let limit = limited.limit;
     format!(
         "limit: {} of the time of {}; measuring took {}, {}\n",
@@ -17,7 +17,7 @@ pub fn line(limited: &Limited) -> String {
 }
 
 /// What was measured of all there was.
-fn extent(limited: &Limited) -> String {
+fn extent(limited: &OverheadReport) -> String {
     if is_partial(limited) {
         let windows = match limited.windows {
             0 => "at its begin".to_owned(),
@@ -36,12 +36,12 @@ fn extent(limited: &Limited) -> String {
 }
 
 /// Whether there was time in which not everything was counted.
-fn is_partial(limited: &Limited) -> bool {
+fn is_partial(limited: &OverheadReport) -> bool {
     limited.windows > 0 || limited.passed_ns > 0
 }
 
 /// The line, and if not all of the time was measured, what there was in all.
-pub fn report(limited: &Limited) -> String {
+pub fn report(limited: &OverheadReport) -> String {
     let mut text = line(limited);
     if is_partial(limited) && !limited.estimates.is_empty() {
         text.push_str("What is shown above was counted in that time. In all there were about (± standard error):\n");

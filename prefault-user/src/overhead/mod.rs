@@ -5,6 +5,6 @@ mod parts;
 mod windows;
 
 pub use self::{
-    pace::{Pace, Spent, Step},
+    pace::{Budget, OverheadController, Usage},
     windows::Windows,
 };

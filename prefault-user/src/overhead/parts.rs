@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Step;
+use super::Budget;
 
 /// How often what measuring costs is looked at while all of the time is measured: so long it may cost too much.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -13,7 +13,7 @@ const LEAST_OPEN: Duration = Duration::from_millis(20);
 
 /// A part of the time and the window in it.
 #[derive(Debug, PartialEq)]
-pub struct Part {
+pub struct Period {
     /// How long it is.
     pub duration: Duration,
     /// From its begin to the window's.
@@ -24,7 +24,7 @@ pub struct Part {
     pub weight: f64,
 }
 
-impl Part {
+impl Period {
     /// One that is all window.
     pub const WHOLE: Self =
         Self { duration: LOOK_INTERVAL, before: Duration::ZERO, window: LOOK_INTERVAL, weight: 1.0 };
@@ -34,7 +34,7 @@ impl Part {
     }
 
     /// A part of `duration` with a window, of which [`LEAST_OPEN`] is the least that is worth it.
-    pub fn draw(step: Step, duration: Duration) -> Self {
+    pub fn draw(step: Budget, duration: Duration) -> Self {
         if step.open_share >= 1.0 {
             return Self::WHOLE;
         }
@@ -51,16 +51,16 @@ impl Part {
 
 /// A time between two windows: from when one began to close to when the next one opens.
 #[derive(Clone, Copy)]
-pub struct Gap {
+pub struct Pause {
     /// When it began.
     pub begun: Instant,
     /// One over how likely calls were to be counted in it, `None` if they are not.
     pub weight: Option<f64>,
 }
 
-impl Gap {
+impl Pause {
     /// One that begins now.
-    pub fn draw(step: Step) -> Self {
+    pub fn draw(step: Budget) -> Self {
         let is_counted = fastrand::f64() < step.passing_share;
         Self { begun: Instant::now(), weight: is_counted.then(|| 1.0 / step.passing_share) }
     }
@@ -78,18 +78,18 @@ mod tests {
     #[test]
     fn every_moment_of_a_part_is_as_likely_to_be_in_its_window() {
         for open_share in [0.05, 0.5, 0.9] {
-            let step = Step { open_share, ..Step::ALL };
-            let parts: Vec<Part> = (0..4000).map(|_| Part::draw(step, Duration::from_secs(1))).collect();
+            let step = Budget { open_share, ..Budget::ALL };
+            let parts: Vec<Period> = (0..4000).map(|_| Period::draw(step, Duration::from_secs(1))).collect();
             assert!(parts.iter().all(|part| part.before + part.window <= part.duration));
             for moment in [1, 50, 500, 950, 999] {
                 let moment = Duration::from_millis(moment);
-                let is_in = |part: &&Part| part.before <= moment && moment < part.before + part.window;
+                let is_in = |part: &&Period| part.before <= moment && moment < part.before + part.window;
                 let share = parts.iter().filter(is_in).count() as f64 / 4000.0;
                 assert!((share - open_share).abs() < 0.04, "{share} at {moment:?}, expected {open_share}");
             }
         }
-        let rare = Part::draw(Step { open_share: 0.01, ..Step::ALL }, Duration::from_secs(1));
+        let rare = Period::draw(Budget { open_share: 0.01, ..Budget::ALL }, Duration::from_secs(1));
         assert_eq!(rare.duration, LEAST_OPEN * 99);
-        assert!(Part::draw(Step::ALL, Duration::from_secs(1)).is_whole());
+        assert!(Period::draw(Budget::ALL, Duration::from_secs(1)).is_whole());
     }
 }

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::parts::{Gap, LOOK_INTERVAL, Part};
-use super::{Pace, Spent, Step};
+use super::parts::{LOOK_INTERVAL, Pause, Period};
+use super::{Budget, OverheadController, Usage};
 use crate::{
     bpf::{session::Session, windows::WindowState},
-    data::{Estimates, Limit, Limited, OwnCost, PathCounters, Snapshot},
+    data::{Estimates, Limit, OverheadReport, OwnCost, PathCounters, Snapshot},
 };
 
 /// A part of the time that has one window is so long, or [`CHANGES_APART`] times what changing points takes.
@@ -34,13 +34,13 @@ pub struct Windows {
     is_timed: bool,
     /// What getting in and out of a program takes, in nanoseconds.
     per_run_ns: u64,
-    pace: Pace,
+    pace: OverheadController,
     estimates: Estimates,
     number: u32,
     state: State,
     due: Instant,
     /// The part of the time that has the window.
-    part: Part,
+    part: Period,
     /// When it is to end.
     part_end: Instant,
     /// When the window was opened.
@@ -63,11 +63,11 @@ enum State {
     Open,
     /// In the gap that has begun.
     Closing {
-        gap: Gap,
+        gap: Pause,
     },
     /// Since when, after what cost, nothing is counted of a window, and whether points are away.
     Shut {
-        gap: Gap,
+        gap: Pause,
         since: (OwnCost, Instant),
         is_paused: bool,
     },
@@ -84,12 +84,12 @@ impl Windows {
             limit,
             is_timed,
             per_run_ns: floor.jump_ns.or(floor.trap_ns).unwrap_or(0),
-            pace: Pace::new(limit.processors()),
+            pace: OverheadController::new(limit.processors()),
             estimates: Estimates::default(),
             number: 0,
             state: State::Open,
             due: now + LOOK_INTERVAL,
-            part: Part::WHOLE,
+            part: Period::WHOLE,
             part_end: now,
             opened: now,
             paced: (at_start, now),
@@ -136,7 +136,7 @@ impl Windows {
     }
 
     /// What came of the limit so far.
-    pub fn report(&self) -> Limited {
+    pub fn report(&self) -> OverheadReport {
         let (cost, paced) = self.paced;
         let cost_ns = self.cost_ns(cost - self.at_start);
         // What the open window has seen is not in the estimates yet.
@@ -149,7 +149,7 @@ impl Windows {
             State::Shut { gap, .. } => (Duration::ZERO, gap.begun.elapsed()),
         };
         let open_ns = self.estimates.open_ns() + open.as_nanos() as u64;
-        Limited {
+        OverheadReport {
             limit: self.limit,
             cost_ns,
             cost_share: cost_ns / self.limit.processors_ns(paced - self.begun),
@@ -192,7 +192,7 @@ impl Windows {
     }
 
     fn begin_closing(&mut self, session: &mut Session) {
-        let mut gap = Gap::draw(self.pace.step());
+        let mut gap = Pause::draw(self.pace.step());
         if self.ended.is_some() {
             gap.weight = None;
         }
@@ -202,7 +202,7 @@ impl Windows {
     }
 
     /// Shuts the window if everything that began in it has ended, or will not.
-    fn close(&mut self, session: &mut Session, gap: Gap) {
+    fn close(&mut self, session: &mut Session, gap: Pause) {
         let not_returned = not_returned(&session.snapshot(0));
         if not_returned > self.given_up && gap.begun.elapsed() < LONGEST_CLOSING {
             self.due = Instant::now() + CLOSING_INTERVAL;
@@ -217,7 +217,7 @@ impl Windows {
         self.estimates.add(&self.at_begin, &at_end, self.part.weight, open.as_nanos() as u64);
         // A part that was open throughout ends with its window.
         let begin = if self.part.is_whole() { gap.begun } else { self.part_end.max(Instant::now()) };
-        self.part = Part::draw(step, PART.max(CHANGES_APART * self.changing));
+        self.part = Period::draw(step, PART.max(CHANGES_APART * self.changing));
         self.part_end = begin + self.part.duration;
         self.due = begin + self.part.before;
         let since = (at_end.own_cost.unwrap_or_default(), Instant::now());
@@ -238,7 +238,7 @@ impl Windows {
     }
 
     /// Takes in what was counted in a gap that ends now, and begins with that what is to be counted next.
-    fn end_gap(&mut self, session: &Session, gap: Gap) {
+    fn end_gap(&mut self, session: &Session, gap: Pause) {
         let now = session.snapshot(0);
         let end = self.ended.unwrap_or_else(Instant::now);
         self.estimates.add_gap(&now, gap.weight, end.saturating_duration_since(gap.begun).as_nanos() as u64);
@@ -274,23 +274,23 @@ impl Windows {
         let passing_cost_ns = self.cost_ns(now.own_cost.unwrap_or_default() - before);
         let taken = passing_cost_ns / passing.as_nanos() as f64;
         log::info!("in a gap of {passing:?}, counting calls took {taken:.2} processors");
-        let spent = Spent { passing_ns: passing.as_nanos() as u64, passing_cost_ns, ..Spent::default() };
+        let spent = Usage { passing_ns: passing.as_nanos() as u64, passing_cost_ns, ..Usage::default() };
         self.set_pace(session, &spent, &now);
     }
 
     /// What the window took that ends with `now`.
-    fn of_window(&self, now: &Snapshot) -> Spent {
+    fn of_window(&self, now: &Snapshot) -> Usage {
         // What began in the window is measured to its end.
         let open_ns = self.opened.elapsed().as_nanos() as u64;
-        Spent { open_ns, open_cost_ns: self.open_cost_ns(now), ..Spent::default() }
+        Usage { open_ns, open_cost_ns: self.open_cost_ns(now), ..Usage::default() }
     }
 
     /// Sets the pace by what is known of the time since that was done last, `now` being what was counted.
-    fn set_pace(&mut self, session: &mut Session, spent: &Spent, now: &Snapshot) -> Step {
+    fn set_pace(&mut self, session: &mut Session, spent: &Usage, now: &Snapshot) -> Budget {
         let before = self.pace.step();
         let cost = now.own_cost.unwrap_or_default();
         let (cost_before, since) = std::mem::replace(&mut self.paced, (cost, Instant::now()));
-        let step = self.pace.advance(&Spent {
+        let step = self.pace.advance(&Usage {
             duration_ns: since.elapsed().as_nanos() as u64,
             cost_ns: self.cost_ns(cost - cost_before),
             ..*spent

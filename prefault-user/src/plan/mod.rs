@@ -44,7 +44,7 @@ pub struct Plan {
 
 /// How points are wished to be made, where there is a choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wish {
+pub enum MechanismChoice {
     /// Whatever is exact, and of that the cheapest.
     #[default]
     Auto,
@@ -56,7 +56,7 @@ pub enum Wish {
     Trap,
 }
 
-impl Wish {
+impl MechanismChoice {
     /// Where the points are put.
     #[must_use]
     pub fn placing(self) -> Placing {
@@ -117,16 +117,16 @@ impl Plan {
     ///
     /// # Errors
     /// [`PlanError`] if the programs could not interpret what they read on this kernel, or the wish cannot be fulfilled.
-    pub fn new(kernel: &Kernel, sites: Sites, wish: Wish) -> Result<Self, PlanError> {
+    pub fn new(kernel: &Kernel, sites: Sites, wish: MechanismChoice) -> Result<Self, PlanError> {
         let mut config = config_of(kernel.types.as_ref(), &sites.targets)?;
         let cast = cast_of(kernel.types.as_ref());
         config.types = cast.map_or_else(Default::default, |(_, types)| types);
         let preemptible = kernel.preemptible;
         let trampolines = match wish {
-            Wish::Fentry if preemptible => return Err(PlanError::Preemptible),
-            Wish::Fentry if kernel.ftrace_off => return Err(PlanError::FtraceOff),
-            Wish::Auto | Wish::Fentry => !preemptible && !kernel.ftrace_off,
-            Wish::Optimised | Wish::Trap => false,
+            MechanismChoice::Fentry if preemptible => return Err(PlanError::Preemptible),
+            MechanismChoice::Fentry if kernel.ftrace_off => return Err(PlanError::FtraceOff),
+            MechanismChoice::Auto | MechanismChoice::Fentry => !preemptible && !kernel.ftrace_off,
+            MechanismChoice::Optimised | MechanismChoice::Trap => false,
         };
         let targets: Vec<PlannedTarget> =
             sites.targets.into_iter().map(|target| plan_target(target, kernel.ftrace_off)).collect();

@@ -8,7 +8,7 @@ use prefault_ebpf::{
 };
 
 use super::{Mechanism, Plan, PlannedPath, Refusal, without_trampoline};
-use crate::sites::{Around, Destination, FloorPlaces, Holder, Operation, Path, Site};
+use crate::sites::{ArgLocation, Destination, FloorPlaces, Operation, Path, ProbePlacement, Site};
 
 /// A kprobe to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,14 +71,14 @@ pub(crate) fn points_of_path(path: &Path, mechanism: Mechanism, entry: bool) -> 
 
 /// What points can be made of.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Manners {
+pub(crate) struct ProbeSupport {
     /// Points at the entry of paths are told apart by address, in a map, because there are no cookies.
     pub(crate) without_cookies: bool,
     /// Operations are probed behind the call alone where that is enough, since nobody wants to know when they begin.
     pub(crate) single_points: bool,
 }
 
-impl Manners {
+impl ProbeSupport {
     /// How a path is to be probed, given what the programs can do.
     pub(crate) fn mechanism_of(self, planned: &PlannedPath) -> Result<Mechanism, Refusal> {
         let mechanism = planned.mechanism.clone()?;
@@ -86,15 +86,15 @@ impl Manners {
     }
 
     /// A path around another one may take faults outside its prefault, by direct I/O; there the call is probed too.
-    pub(crate) fn of_site(self, site: &Site, paths: &[PlannedPath]) -> Manner {
+    pub(crate) fn of_site(self, site: &Site, paths: &[PlannedPath]) -> SiteProbes {
         let mut numbers = site.paths.as_deref().unwrap_or_default().iter();
         match site.around.behind {
-            _ if site.paths.is_err() => Manner::Unattributed,
-            _ if self.without_cookies => Manner::Plain,
+            _ if site.paths.is_err() => SiteProbes::Unattributed,
+            _ if self.without_cookies => SiteProbes::Plain,
             Some(held) if self.single_points && numbers.all(|&number| paths[number].path.copies) => {
-                Manner::Behind(held)
+                SiteProbes::Behind(held)
             }
-            _ => Manner::BothSides,
+            _ => SiteProbes::BothSides,
         }
     }
 }
@@ -109,19 +109,19 @@ pub(crate) struct SitePoints<'a> {
 
 /// How the points of a site are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum SiteProbes {
     /// On the call and on the instruction behind it, without cookies.
     Plain,
     /// Where the kernel can make jumps of them, on both sides of the call.
     BothSides,
     /// Behind the call, where it is still known what was asked for.
-    Behind([Holder; 2]),
+    Behind([ArgLocation; 2]),
     /// On the call: that it was made is all that is counted.
     Unattributed,
 }
 
 /// The points behind a call if `ends`, else the one before it, if there is to be one.
-pub(crate) fn points_of_site(site: &Site, ends: bool, manner: Manner) -> SitePoints<'_> {
+pub(crate) fn points_of_site(site: &Site, ends: bool, manner: SiteProbes) -> SitePoints<'_> {
     let (call, around) = (&site.call, &site.around);
     let (begin, end, only, unattributed) = match site.target.signature.operation {
         Operation::Prefault => {
@@ -130,14 +130,16 @@ pub(crate) fn points_of_site(site: &Site, ends: bool, manner: Manner) -> SitePoi
         Operation::Copy => (program::COPY_BEGIN, program::COPY_END, program::COPY_ONLY, program::COPY_UNATTRIBUTED),
     };
     let (program, addresses, cookie) = match (manner, ends) {
-        (Manner::Plain, false) => (begin, slice::from_ref(&call.address), 0),
-        (Manner::Plain, true) => (end, slice::from_ref(&call.after), 0),
-        (Manner::BothSides, false) => (begin, slice::from_ref(&around.begin), cookie_of([around.asked, around.iter])),
-        (Manner::BothSides, true) => (end, around.ends.as_slice(), cookie_behind(around)),
-        (Manner::Behind(_), false) => (begin, [].as_slice(), 0),
-        (Manner::Behind(held), true) => (only, around.ends.as_slice(), cookie_of(held)),
-        (Manner::Unattributed, false) => (unattributed, slice::from_ref(&call.address), 0),
-        (Manner::Unattributed, true) => (unattributed, [].as_slice(), 0),
+        (SiteProbes::Plain, false) => (begin, slice::from_ref(&call.address), 0),
+        (SiteProbes::Plain, true) => (end, slice::from_ref(&call.after), 0),
+        (SiteProbes::BothSides, false) => {
+            (begin, slice::from_ref(&around.begin), cookie_of([around.asked, around.iter]))
+        }
+        (SiteProbes::BothSides, true) => (end, around.ends.as_slice(), cookie_behind(around)),
+        (SiteProbes::Behind(_), false) => (begin, [].as_slice(), 0),
+        (SiteProbes::Behind(held), true) => (only, around.ends.as_slice(), cookie_of(held)),
+        (SiteProbes::Unattributed, false) => (unattributed, slice::from_ref(&call.address), 0),
+        (SiteProbes::Unattributed, true) => (unattributed, [].as_slice(), 0),
     };
     let place = if ends { Place::AfterCall(call.address) } else { Place::Call(call.address) };
     SitePoints { program, place, addresses, cookie }
@@ -157,7 +159,7 @@ pub(crate) fn points_of_floor(places: &FloorPlaces) -> Vec<(&'static str, u64)> 
 /// The kprobes of paths and sites of `plan` that are not attached yet, and what they are to run.
 pub(crate) fn kprobes_of(
     plan: &Plan,
-    manners: Manners,
+    manners: ProbeSupport,
     is_attached: impl Fn(Place) -> bool,
 ) -> Vec<(&'static str, Wanted)> {
     let mut wanted = Vec::new();
@@ -194,19 +196,19 @@ pub(crate) fn cookie_of_path(number: usize, path: &Path) -> u64 {
 }
 
 /// What holds the bytes asked for and the iterator at a point.
-fn cookie_of(holders: [Holder; 2]) -> u64 {
+fn cookie_of(holders: [ArgLocation; 2]) -> u64 {
     cookie_of_arguments(holders.map(|holder| match holder {
-        Holder::Register(number) => number.into(),
-        Holder::StackWord(word) => HELD_BY_STACK | u64::from(word),
-        Holder::RegisterBehind(_) => HELD_BY_NOTHING,
+        ArgLocation::Register(number) => number.into(),
+        ArgLocation::StackWord(word) => HELD_BY_STACK | u64::from(word),
+        ArgLocation::RegisterBehind(_) => HELD_BY_NOTHING,
     }))
 }
 
 /// What is to be looked at behind a call.
-fn cookie_behind(around: &Around) -> u64 {
+fn cookie_behind(around: &ProbePlacement) -> u64 {
     let asked = match around.asked {
-        Holder::RegisterBehind(number) => number.into(),
-        Holder::Register(_) | Holder::StackWord(_) => 0,
+        ArgLocation::RegisterBehind(number) => number.into(),
+        ArgLocation::Register(_) | ArgLocation::StackWord(_) => 0,
     };
     asked | if around.shared { COOKIE_SHARED } else { 0 }
 }

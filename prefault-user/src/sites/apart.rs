@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Holder, Path, Site};
+use super::{ArgLocation, Path, Site};
 
 /// Moves points of `sites` and `paths` that are at one address.
 pub fn keep_apart(sites: &mut [Site], paths: &mut [Path]) {
@@ -23,7 +23,7 @@ pub fn keep_apart(sites: &mut [Site], paths: &mut [Path]) {
     for site in &mut *sites {
         let begin = site.around.begin;
         if ends.contains(&begin) || returns.contains(&begin) || entries.contains(&begin) {
-            let [asked, iter] = site.target.signature.registers().map(Holder::Register);
+            let [asked, iter] = site.target.signature.registers().map(ArgLocation::Register);
             (site.around.begin, site.around.asked, site.around.iter) = (site.call.address, asked, iter);
         }
     }

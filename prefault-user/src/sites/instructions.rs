@@ -40,7 +40,7 @@ pub struct Exit {
 
 /// Where an argument of a call is found. Registers go by their numbers in the instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holder {
+pub enum ArgLocation {
     /// In a register, before the call.
     Register(u8),
     /// On the stack, before the call: so many words above the stack pointer.
@@ -51,16 +51,16 @@ pub enum Holder {
 
 /// Where a call is best probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Around {
+pub struct ProbePlacement {
     /// Address of the probe before the call.
     pub begin: u64,
     /// What holds the bytes asked for.
-    pub asked: Holder,
+    pub asked: ArgLocation,
     /// What holds the iterator.
-    pub iter: Holder,
-    /// What still holds the bytes asked for and the iterator at each of `ends`, if something does: [`Holder::Register`] and
-    /// [`Holder::StackWord`] are meant there. The call itself need not be probed to know them.
-    pub behind: Option<[Holder; 2]>,
+    pub iter: ArgLocation,
+    /// What still holds the bytes asked for and the iterator at each of `ends`, if something does: [`ArgLocation::Register`] and
+    /// [`ArgLocation::StackWord`] are meant there. The call itself need not be probed to know them.
+    pub behind: Option<[ArgLocation; 2]>,
     /// The instruction behind the call is jumped to as well: who meets an end need not have called.
     pub shared: bool,
     /// Addresses of the probes behind the call, of which every return meets one: where the code parts right behind it, there
@@ -104,7 +104,7 @@ pub trait InstructionSet {
 
     /// The best places to probe the call at `call` in `code`, and where arguments number `arguments` are there. `None` if
     /// decoding from the start does not meet the call.
-    fn around(code: &Code<'_>, call: u64, arguments: [u8; 2]) -> Option<Around>;
+    fn around(code: &Code<'_>, call: u64, arguments: [u8; 2]) -> Option<ProbePlacement>;
 
     /// Where the instructions from the beginning of `text`, which is at `address`, start that can run elsewhere, up to the first
     /// that cannot; the last element is where the last of them ends.

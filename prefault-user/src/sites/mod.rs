@@ -5,15 +5,15 @@
 
 mod apart;
 mod arch;
-mod ends;
 mod floor;
+mod function;
 mod instructions;
 mod paths;
 mod scan;
 
 use std::{collections::HashMap, fmt, ops::Range};
 
-use self::{arch::Native, ends::Body, instructions::InstructionSet as _};
+use self::{arch::Native, function::FunctionText, instructions::InstructionSet as _};
 use crate::{
     data::{Code, Problem},
     kernel::Kernel,
@@ -21,7 +21,7 @@ use crate::{
 
 pub use crate::data::Operation;
 pub use floor::{FloorPlace, FloorPlaces};
-pub use instructions::{Around, Holder};
+pub use instructions::{ArgLocation, ProbePlacement};
 pub use paths::{Destination, NoPath, Path};
 pub use scan::Call;
 
@@ -99,7 +99,7 @@ pub struct Site {
     /// Where the call is.
     pub call: Call,
     /// Where it is best probed.
-    pub around: Around,
+    pub around: ProbePlacement,
     /// Write paths it belongs to, as indices into [`Sites::paths`]: one, or several for a shared helper.
     pub paths: Result<Vec<usize>, NoPath>,
 }
@@ -191,7 +191,7 @@ impl Sites {
         // What a helper does for a caller that is not understood is told by that caller's call of the helper.
         let strangers = resolved.strangers.into_iter().map(|(number, call, why)| Site {
             target: found.targets[scanned.calls[number].target],
-            around: Around::exact(&call, found.targets[scanned.calls[number].target].signature),
+            around: ProbePlacement::exact(&call, found.targets[scanned.calls[number].target].signature),
             call,
             paths: Err(why),
         });
@@ -205,7 +205,7 @@ impl Sites {
                 let target = found.targets[call.target];
                 let caller = callers
                     .entry(call.caller_address)
-                    .or_insert_with_key(|&caller| Body::read(kernel, caller, placing));
+                    .or_insert_with_key(|&caller| FunctionText::read(kernel, caller, placing));
                 Site { target, around: around(caller.as_ref(), &call, target.signature), call, paths }
             })
             .collect();
@@ -219,18 +219,18 @@ impl Sites {
 }
 
 /// Where `call` in `caller` is best probed; at the call itself, if what is around it cannot be read for certain.
-fn around(caller: Option<&Body<'_>>, call: &Call, signature: Signature) -> Around {
+fn around(caller: Option<&FunctionText<'_>>, call: &Call, signature: Signature) -> ProbePlacement {
     // Under another tool's probe instructions are not what they seem.
     let certain = caller.filter(|_| !call.probed);
     let found = certain.and_then(|caller| caller.around(call.address, signature.arguments()));
     let shared = || caller.is_some_and(|caller| caller.is_jumped_to(call.after));
-    found.unwrap_or_else(|| Around { shared: shared(), ..Around::exact(call, signature) })
+    found.unwrap_or_else(|| ProbePlacement { shared: shared(), ..ProbePlacement::exact(call, signature) })
 }
 
-impl Around {
+impl ProbePlacement {
     /// On the call itself and on the instruction behind it.
     fn exact(call: &Call, signature: Signature) -> Self {
-        let [asked, iter] = signature.registers().map(Holder::Register);
+        let [asked, iter] = signature.registers().map(ArgLocation::Register);
         Self { begin: call.address, asked, iter, behind: None, shared: false, ends: vec![call.after] }
     }
 }

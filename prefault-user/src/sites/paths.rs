@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::{
     Placing,
-    ends::Body,
+    function::FunctionText,
     scan::{self, Call},
 };
 use crate::{
@@ -158,15 +158,15 @@ impl Resolved {
         };
         // fentry finds a function by the name that BTF has, which is the symbol's own.
         let described = kernel.types.first_parameter(&function.name, None) != Parameter::Unknown;
-        let body = Body::read(kernel, function.address, placing);
+        let body = FunctionText::read(kernel, function.address, placing);
         self.paths.push(Path {
             function: shown(&function.name).to_owned(),
             address: function.address,
-            entry: body.as_ref().and_then(Body::entry).unwrap_or(function.address),
+            entry: body.as_ref().and_then(FunctionText::entry).unwrap_or(function.address),
             module: function.module.clone(),
             copies,
             destination,
-            returns: body.as_ref().and_then(Body::returns),
+            returns: body.as_ref().and_then(FunctionText::returns),
             traceable: scan::is_traceable(kernel, function.address),
             in_kernel_btf: function.module.is_none() && described && destination == Destination::Kiocb,
         });

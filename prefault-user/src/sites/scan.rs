@@ -141,14 +141,14 @@ pub fn is_traceable(kernel: &Kernel, address: u64) -> Option<bool> {
 mod tests {
     use super::*;
     use crate::kernel::{
-        frozen::{Frozen, Piece},
+        frozen::{KernelFacts, Piece},
         types::SavedTypes,
     };
 
     fn scanned(symbols: &[&str], text: &[(u64, &str)], target: u64) -> Scanned {
         let piece =
             |(address, bytes): &(u64, &str)| Piece { address: format!("{address:x}"), bytes: (*bytes).to_owned() };
-        let frozen = Frozen {
+        let frozen = KernelFacts {
             release: String::new(),
             symbols: symbols.iter().map(|line| (*line).to_owned()).collect(),
             text: text.iter().map(piece).collect(),

@@ -3,10 +3,10 @@
 use prefault_user::{
     data::Code,
     kernel::{
-        frozen::{Frozen, Function},
+        frozen::{Function, KernelFacts},
         types::Parameter,
     },
-    plan::{Mechanism, Plan, PlanError, PlannedSite, Refusal, Wish},
+    plan::{Mechanism, MechanismChoice, Plan, PlanError, PlannedSite, Refusal},
     sites::{NoPath, Operation, Placing, Site, Sites, SitesError},
 };
 
@@ -52,7 +52,7 @@ fn facts_that_are_saved_say_the_same() {
         let facts = facts(kernel.release);
         let functions: Vec<Function> =
             facts.text.iter().map(|piece| Function { address: start_of(piece), with_text: true }).collect();
-        let saved = Frozen::save(&thaw(&facts), &functions);
+        let saved = KernelFacts::save(&thaw(&facts), &functions);
         let callers = |facts| sites_of(facts).sites.iter().map(caller_of).collect::<Vec<_>>();
         assert_eq!(callers(&saved), callers(&facts), "{}", kernel.release);
         assert_eq!(plan_of(&saved).config, plan_of(&facts).config, "{}", kernel.release);
@@ -292,7 +292,7 @@ fn what_a_kernel_lacks_is_named() {
     let plan_error = |facts| {
         let kernel = thaw(&facts);
         let sites = Sites::find(&kernel, Placing::default()).expect("there are sites");
-        Plan::new(&kernel, sites, Wish::Auto).expect_err("a type is missing")
+        Plan::new(&kernel, sites, MechanismChoice::Auto).expect_err("a type is missing")
     };
     let mut no_member = whole.clone();
     no_member.types.members.remove("super_block.s_type");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use prefault_user::{
-    bpf::made::Made,
+    bpf::made::KprobeKind,
     commands::doctor::{
         diagnosis::{Cost, Diagnosis, Slots},
         planned::Points,
@@ -39,8 +39,8 @@ fn untried(release: &str) -> Diagnosis {
 fn tried(release: &str) -> Diagnosis {
     let plan = plan_of(&facts(release));
     let points = Points {
-        paths: vec![vec![Made::Jump, Made::Ftrace]; plan.paths.len()],
-        sites: vec![vec![Made::Jump, Made::Trap]; plan.sites.len()],
+        paths: vec![vec![KprobeKind::Jump, KprobeKind::Ftrace]; plan.paths.len()],
+        sites: vec![vec![KprobeKind::Jump, KprobeKind::Trap]; plan.sites.len()],
     };
     let mut diagnosis = Diagnosis::new(None, Slots { available: 1, mounted: 20 }, Some(4_000_000));
     diagnosis = diagnosis.with_plan(&plan, &points);

@@ -5,9 +5,9 @@ use std::{fs, path::PathBuf};
 use prefault_user::{
     kernel::{
         Kernel,
-        frozen::{Frozen, Piece},
+        frozen::{KernelFacts, Piece},
     },
-    plan::{Plan, Wish},
+    plan::{MechanismChoice, Plan},
     sites::{Placing, Site, Sites},
 };
 
@@ -24,36 +24,36 @@ pub fn folder(release: &str) -> PathBuf {
 }
 
 /// The facts as they were saved.
-pub fn facts(release: &str) -> Frozen {
+pub fn facts(release: &str) -> KernelFacts {
     let text = fs::read_to_string(folder(release).join("facts.json")).expect("the facts were saved");
     serde_json::from_str(&text).expect("the facts have today's form")
 }
 
 /// The kernel that the facts are of.
-pub fn thaw(facts: &Frozen) -> Kernel {
+pub fn thaw(facts: &KernelFacts) -> Kernel {
     facts.clone().thaw().expect("the symbols are good")
 }
 
 /// The sites in it.
-pub fn sites_of(facts: &Frozen) -> Sites {
+pub fn sites_of(facts: &KernelFacts) -> Sites {
     Sites::find(&thaw(facts), Placing::default()).expect("there are sites")
 }
 
 /// The plan for it.
-pub fn plan_of(facts: &Frozen) -> Plan {
+pub fn plan_of(facts: &KernelFacts) -> Plan {
     let kernel = thaw(facts);
-    Plan::new(&kernel, Sites::find(&kernel, Placing::default()).expect("there are sites"), Wish::Auto)
+    Plan::new(&kernel, Sites::find(&kernel, Placing::default()).expect("there are sites"), MechanismChoice::Auto)
         .expect("the types are known")
 }
 
 /// Address of a symbol of the kernel itself.
-pub fn symbol(facts: &Frozen, name: &str) -> u64 {
+pub fn symbol(facts: &KernelFacts, name: &str) -> u64 {
     let line = facts.symbols.iter().find(|line| line.ends_with(&format!(" {name}"))).expect("the symbol was saved");
     u64::from_str_radix(&line[..16], 16).expect("an address")
 }
 
 /// Address of a symbol of a module.
-pub fn symbol_of_module(facts: &Frozen, module: &str, name: &str) -> u64 {
+pub fn symbol_of_module(facts: &KernelFacts, module: &str, name: &str) -> u64 {
     let end = format!(" {name}\t[{module}]");
     let line = facts.symbols.iter().find(|line| line.ends_with(&end)).expect("the symbol was saved");
     u64::from_str_radix(&line[..16], 16).expect("an address")
@@ -74,7 +74,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn piece_at(facts: &mut Frozen, address: u64) -> (&mut Piece, usize) {
+fn piece_at(facts: &mut KernelFacts, address: u64) -> (&mut Piece, usize) {
     let holds = |piece: &&mut Piece| (address.wrapping_sub(start_of(piece)) as usize) < piece.bytes.len() / 2;
     let piece = facts.text.iter_mut().find(holds).expect("the text was saved");
     let offset = (address - start_of(piece)) as usize;
@@ -82,25 +82,25 @@ fn piece_at(facts: &mut Frozen, address: u64) -> (&mut Piece, usize) {
 }
 
 /// Saved text at `address`.
-pub fn read(facts: &mut Frozen, address: u64, length: usize) -> Vec<u8> {
+pub fn read(facts: &mut KernelFacts, address: u64, length: usize) -> Vec<u8> {
     let (piece, offset) = piece_at(facts, address);
     bytes_of(piece)[offset..offset + length].to_vec()
 }
 
 /// Replaces saved text at `address`.
-pub fn write(facts: &mut Frozen, address: u64, bytes: &[u8]) {
+pub fn write(facts: &mut KernelFacts, address: u64, bytes: &[u8]) {
     let (piece, offset) = piece_at(facts, address);
     piece.bytes.replace_range(offset * 2..(offset + bytes.len()) * 2, &hex(bytes));
 }
 
 /// Replaces the ftrace location at the entry of `function`, or what is there instead of one.
-pub fn write_entry(facts: &mut Frozen, function: u64, bytes: [u8; 5]) {
+pub fn write_entry(facts: &mut KernelFacts, function: u64, bytes: [u8; 5]) {
     let is_behind_landing_pad = read(facts, function, 9)[4..] == FTRACE_LOCATION;
     write(facts, if is_behind_landing_pad { function + 4 } else { function }, &bytes);
 }
 
 /// Adds a function, to the kernel itself or to a module.
-pub fn add_function(facts: &mut Frozen, module: Option<&str>, name: &str, address: u64, text: &[u8]) {
+pub fn add_function(facts: &mut KernelFacts, module: Option<&str>, name: &str, address: u64, text: &[u8]) {
     let suffix = module.map_or_else(String::new, |module| format!("\t[{module}]"));
     facts.text.push(Piece { address: format!("{address:016x}"), bytes: hex(text) });
     facts.symbols.push(format!("{address:016x} t {name}{suffix}"));

@@ -2,8 +2,8 @@
 
 use prefault_ebpf::{Event, EventKind, Histogram, Ledger, Loss, N_LOSSES, PathLedger, PrefaultLedger, bucket_of};
 use prefault_user::data::{
-    Estimate, EventRecord, Filesystem, FilesystemCounters, FilesystemEstimates, Floor, Limit, Limited, Mechanism,
-    Operation, OwnCost, PathCounters, Points, Silenced, SiteReport, Snapshot,
+    Estimate, EventRecord, Filesystem, FilesystemCounters, FilesystemEstimates, Floor, Limit, Mechanism, Operation,
+    OverheadReport, OwnCost, PathCounters, Points, Silenced, SiteReport, Snapshot,
 };
 
 /// Functions of the paths, by number.
@@ -280,10 +280,10 @@ pub fn events() -> Vec<EventRecord> {
 }
 
 /// One percent of two processors, which a tenth of the time was counted for.
-pub fn limited() -> Limited {
+pub fn limited() -> OverheadReport {
     let estimate = |total: f64, error: Option<f64>| Estimate { total, standard_error: error };
     let identity = Filesystem { fstype: "ext4".into(), device: "sda1".into(), major: 8, minor: 1 };
-    Limited {
+    OverheadReport {
         limit: Limit { percent: 1.0, n_processors: 2 },
         cost_ns: 45e9,
         cost_share: 0.0094,

@@ -7,7 +7,7 @@ use super::{
     planned::{Path, Planned, Site},
 };
 use crate::{
-    bpf::made::Made,
+    bpf::made::KprobeKind,
     data::{Code, Mechanism, Problem},
     output::units,
 };
@@ -104,7 +104,7 @@ fn how(mechanism: Option<Mechanism>, refusal: Option<&Problem>) -> String {
 }
 
 /// Such as `: jump, jump, trap`; nothing if nothing is known.
-fn made(points: Option<&[Made]>) -> String {
+fn made(points: Option<&[KprobeKind]>) -> String {
     let points = points.unwrap_or_default();
     if points.is_empty() {
         return String::new();

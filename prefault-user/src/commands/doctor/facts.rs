@@ -5,14 +5,14 @@ use anyhow::Result;
 use crate::{
     kernel::{
         Kernel,
-        frozen::{Frozen, Function},
+        frozen::{Function, KernelFacts},
         names::{Name, shown},
     },
     sites::{Placing, Sites},
 };
 
 /// The facts that decide on this kernel.
-pub fn frozen(kernel: &Kernel) -> Result<Frozen> {
+pub fn frozen(kernel: &Kernel) -> Result<KernelFacts> {
     let sites = Sites::find(kernel, Placing::default())?;
     let named = |address, with_text| Function { address, with_text };
     let mut functions: Vec<Function> = sites.targets.iter().map(|target| named(target.address, true)).collect();
@@ -28,5 +28,5 @@ pub fn frozen(kernel: &Kernel) -> Result<Frozen> {
     functions.extend(deciding.map(|symbol| named(symbol.address, Name::of(symbol.name).is_cold)));
     functions.sort_by_key(|function| function.address);
     functions.dedup_by_key(|function| function.address);
-    Ok(Frozen::save(kernel, &functions))
+    Ok(KernelFacts::save(kernel, &functions))
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::{
-    bpf::made::Made,
+    bpf::made::KprobeKind,
     data::{Mechanism, Operation, Problem},
     kernel::names::shown,
     plan::{Plan, PlannedPath, PlannedSite, PlannedTarget},
@@ -49,7 +49,7 @@ pub struct Path {
     /// Why it is not probed, `None` if it is.
     pub refusal: Option<Problem>,
     /// What the kernel made of its kprobes, in the order of the plan; `None` if there are none or it does not say.
-    pub points: Option<Vec<Made>>,
+    pub points: Option<Vec<KprobeKind>>,
 }
 
 /// A call of a measured function.
@@ -74,7 +74,7 @@ pub struct Site {
     /// It is probed, and what it counts is counted as lost: its caller is not understood.
     pub unattributed: bool,
     /// What the kernel made of its kprobes; `None` if there are none or it does not say.
-    pub points: Option<Vec<Made>>,
+    pub points: Option<Vec<KprobeKind>>,
     /// Another tool has a probe there.
     pub probed_by_another: bool,
     /// The call goes through call depth tracking.
@@ -85,16 +85,16 @@ pub struct Site {
 #[derive(Debug, Default)]
 pub struct Points {
     /// Of each path.
-    pub paths: Vec<Vec<Made>>,
+    pub paths: Vec<Vec<KprobeKind>>,
     /// Of each site.
-    pub sites: Vec<Vec<Made>>,
+    pub sites: Vec<Vec<KprobeKind>>,
 }
 
 impl Planned {
     /// Of a plan; `points` is empty if what the kernel made of it is not known.
     #[must_use]
     pub fn new(plan: &Plan, points: &Points) -> Self {
-        let made = |points: Option<&Vec<Made>>| points.filter(|points| !points.is_empty()).cloned();
+        let made = |points: Option<&Vec<KprobeKind>>| points.filter(|points| !points.is_empty()).cloned();
         let paths = plan.paths.iter().enumerate();
         let sites = plan.sites.iter().enumerate();
         Self {
@@ -112,7 +112,7 @@ fn function(planned: &PlannedTarget) -> Function {
     Function { operation: signature.operation, name: signature.name, traceable: planned.traceable }
 }
 
-fn path(planned: &PlannedPath, points: Option<Vec<Made>>) -> Path {
+fn path(planned: &PlannedPath, points: Option<Vec<KprobeKind>>) -> Path {
     Path {
         function: planned.path.function.clone(),
         module: planned.path.module.clone(),
@@ -123,7 +123,7 @@ fn path(planned: &PlannedPath, points: Option<Vec<Made>>) -> Path {
     }
 }
 
-fn site(plan: &Plan, planned: &PlannedSite, points: Option<Vec<Made>>) -> Site {
+fn site(plan: &Plan, planned: &PlannedSite, points: Option<Vec<KprobeKind>>) -> Site {
     let call = &planned.site.call;
     Site {
         caller: shown(&call.caller).to_owned(),

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     bpf::{
         descriptors,
-        made::{self, Made},
+        made::{self, KprobeKind},
         own_writes,
         session::{Options, Session},
     },
@@ -97,7 +97,7 @@ pub fn attached_plan(args: &DoctorArgs) -> Result<Tried> {
 }
 
 /// What became of the points of each path and each site.
-fn points(session: &Session, kprobes: &HashMap<u64, Made>) -> Points {
+fn points(session: &Session, kprobes: &HashMap<u64, KprobeKind>) -> Points {
     let made = |addresses: Vec<u64>| addresses.iter().filter_map(|address| kprobes.get(address).copied()).collect();
     let plan = session.plan();
     Points {

@@ -14,13 +14,13 @@ use super::{
     held::{KEPT_BY_CALLS, Origin, argument_registers, held_behind, holder, writes},
     stack::Stack,
 };
-use crate::sites::instructions::{Around, Code, Holder, InstructionSet as _};
+use crate::sites::instructions::{ArgLocation, Code, InstructionSet as _, ProbePlacement};
 
 /// Instructions that the end is moved by at most, so that what is measured stays what it is.
 const MOST_PASSED: usize = 4;
 
 /// Places around the call at `call` in `code`, and what holds `arguments` there.
-pub fn around(code: &Code<'_>, call: u64, arguments: [u8; 2]) -> Option<Around> {
+pub fn around(code: &Code<'_>, call: u64, arguments: [u8; 2]) -> Option<ProbePlacement> {
     let decoded = |text, address| Decoder::with_ip(64, text, address, DecoderOptions::NONE).into_iter();
     let jumps = code.jumps;
     let mut instructions: Vec<Instruction> = decoded(code.text, code.address).collect();
@@ -33,7 +33,9 @@ pub fn around(code: &Code<'_>, call: u64, arguments: [u8; 2]) -> Option<Around> 
     let plain = (call, argument_registers(arguments).map(holder));
     let (begin, [asked, iter]) = before(&instructions[..index], call, arguments, jumps).unwrap_or(plain);
     let needed = match asked {
-        Holder::RegisterBehind(number) => KEPT_BY_CALLS.into_iter().find(|kept| kept.number() == usize::from(number)),
+        ArgLocation::RegisterBehind(number) => {
+            KEPT_BY_CALLS.into_iter().find(|kept| kept.number() == usize::from(number))
+        }
         _ => None,
     };
     let ends = behind(&instructions, index + 1, needed, jumps).unwrap_or_else(|| vec![after]);
@@ -41,8 +43,8 @@ pub fn around(code: &Code<'_>, call: u64, arguments: [u8; 2]) -> Option<Around> 
     let passed = || instructions[index + 1..].iter().take_while(|instruction| instruction.ip() < ends[0]);
     let held = |argument| held_behind(&instructions[..index], argument, passed(), jumps, stack.as_ref());
     let [asked_behind, iter_behind] = argument_registers(arguments).map(held);
-    let behind = asked_behind.zip(iter_behind).map(<[Holder; 2]>::from).filter(|_| !shared);
-    Some(Around { begin, asked, iter, behind, shared, ends })
+    let behind = asked_behind.zip(iter_behind).map(<[ArgLocation; 2]>::from).filter(|_| !shared);
+    Some(ProbePlacement { begin, asked, iter, behind, shared, ends })
 }
 
 /// Where instructions start that can run elsewhere, as [`crate::sites::instructions::InstructionSet::movable`] says.
@@ -56,7 +58,7 @@ pub fn movable(text: &[u8], address: u64) -> Vec<u64> {
 }
 
 /// The nearest place before the call where a probe can be optimised, and what holds the bytes asked for and the iterator.
-fn before(before: &[Instruction], call: u64, arguments: [u8; 2], jumps: &[u64]) -> Option<(u64, [Holder; 2])> {
+fn before(before: &[Instruction], call: u64, arguments: [u8; 2], jumps: &[u64]) -> Option<(u64, [ArgLocation; 2])> {
     let mut origins = argument_registers(arguments).map(Origin::Register);
     let mut next = call;
     for (index, instruction) in before.iter().enumerate().rev() {
@@ -159,33 +161,33 @@ mod tests {
         0x48, 0x89, 0xc3, 0xc3,
     ];
     const CALL: u64 = AT + 6;
-    const RSI: Holder = Holder::Register(6);
-    const RDI: Holder = Holder::Register(7);
+    const RSI: ArgLocation = ArgLocation::Register(6);
+    const RDI: ArgLocation = ArgLocation::Register(7);
 
-    fn found(function: &[u8], call: u64, jumps: &[u64]) -> Option<Around> {
+    fn found(function: &[u8], call: u64, jumps: &[u64]) -> Option<ProbePlacement> {
         // What holds arguments behind a call has tests of its own.
-        at(function, call, jumps).map(|around| Around { behind: None, ..around })
+        at(function, call, jumps).map(|around| ProbePlacement { behind: None, ..around })
     }
 
-    fn at(text: &[u8], call: u64, jumps: &[u64]) -> Option<Around> {
+    fn at(text: &[u8], call: u64, jumps: &[u64]) -> Option<ProbePlacement> {
         around(&Code { text, address: AT, parts: &[], jumps }, call, [1, 0])
     }
 
-    fn places(begin: u64, asked: Holder, iter: Holder, end: u64) -> Option<Around> {
-        Some(Around { begin, asked, iter, behind: None, shared: false, ends: vec![end] })
+    fn places(begin: u64, asked: ArgLocation, iter: ArgLocation, end: u64) -> Option<ProbePlacement> {
+        Some(ProbePlacement { begin, asked, iter, behind: None, shared: false, ends: vec![end] })
     }
 
     #[test]
     fn call_is_probed_before_its_arguments_are_moved_and_behind_what_cannot_run_elsewhere() {
         // rbx is number 3.
-        let expected = places(AT, Holder::Register(3), Holder::Register(15), AT + 15);
+        let expected = places(AT, ArgLocation::Register(3), ArgLocation::Register(15), AT + 15);
         assert_eq!(found(&FUNCTION, CALL, &[]), expected);
     }
 
     #[test]
     fn arguments_that_are_still_there_at_the_end_are_named() {
         let held = |function: &[u8], call| at(function, call, &[]).and_then(|around| around.behind);
-        assert_eq!(held(&FUNCTION, CALL), Some([Holder::Register(3), Holder::Register(15)]));
+        assert_eq!(held(&FUNCTION, CALL), Some([ArgLocation::Register(3), ArgLocation::Register(15)]));
         assert_eq!(held(&BRANCH, AT + 7), None, "nobody says where the iterator comes from");
     }
 
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn nothing_is_moved_past_what_is_jumped_to() {
         assert_eq!(found(&FUNCTION, CALL, &[AT + 3, AT + 15]), places(CALL, RSI, RDI, AT + 11));
-        let whole = found(&FUNCTION, CALL, &[AT, AT + 11]).map(|around| Around { shared: false, ..around });
+        let whole = found(&FUNCTION, CALL, &[AT, AT + 11]).map(|around| ProbePlacement { shared: false, ..around });
         assert_eq!(whole, found(&FUNCTION, CALL, &[]), "these are reached by all");
     }
 
@@ -228,7 +230,10 @@ mod tests {
             0x48, 0x8b, 0x7c, 0x24, 0x08, 0x48, 0x89, 0xde, 0xe8, 0x6e, 0x51, 0x37, 0x00, 0x48, 0x89, 0xda, 0x48, 0x89,
             0xdf, 0xc3,
         ];
-        assert_eq!(found(&function, AT + 8, &[]), places(AT, Holder::Register(3), Holder::StackWord(1), AT + 13));
+        assert_eq!(
+            found(&function, AT + 8, &[]),
+            places(AT, ArgLocation::Register(3), ArgLocation::StackWord(1), AT + 13)
+        );
     }
 
     /// cmova %r15,%r12; mov %r12,%rsi; call; cmp %rax,%r12; je to the end; lea 0x48(%rsp),%rcx; ret; xor %eax,%eax; ret
@@ -239,8 +244,8 @@ mod tests {
 
     #[test]
     fn what_is_computed_before_the_call_is_taken_behind_it_and_both_ways_of_a_branch_are_probed() {
-        let (asked, ends) = (Holder::RegisterBehind(12), vec![AT + 17, AT + 23]);
-        let expected = Around { begin: AT, asked, iter: RDI, behind: None, shared: false, ends };
+        let (asked, ends) = (ArgLocation::RegisterBehind(12), vec![AT + 17, AT + 23]);
+        let expected = ProbePlacement { begin: AT, asked, iter: RDI, behind: None, shared: false, ends };
         assert_eq!(found(&BRANCH, AT + 7, &[AT + 23]), Some(expected));
     }
 
@@ -260,7 +265,7 @@ mod tests {
         // cmova %r15,%r12; mov %r12,%rsi; mov %rbx,%r12; call; ret
         let function = [0x4d, 0x0f, 0x47, 0xe7, 0x4c, 0x89, 0xe6, 0x49, 0x89, 0xdc, 0xe8, 0x6e, 0x51, 0x37, 0x00, 0xc3];
         // Six bytes of moves are enough before the conditional one is met.
-        assert_eq!(found(&function, AT + 10, &[]), places(AT + 4, Holder::Register(12), RDI, AT + 15));
+        assert_eq!(found(&function, AT + 10, &[]), places(AT + 4, ArgLocation::Register(12), RDI, AT + 15));
         assert_eq!(found(&function, AT + 10, &[AT + 7]), places(AT + 10, RSI, RDI, AT + 15));
     }
 }

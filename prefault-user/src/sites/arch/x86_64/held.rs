@@ -3,7 +3,7 @@
 use iced_x86::{FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register};
 
 use super::stack::Stack;
-use crate::sites::instructions::Holder;
+use crate::sites::instructions::ArgLocation;
 
 /// The registers of the first six arguments.
 const ARGUMENTS: [Register; 6] =
@@ -22,8 +22,8 @@ pub(super) fn argument_registers(arguments: [u8; 2]) -> [Register; 2] {
     arguments.map(|argument| ARGUMENTS[usize::from(argument)])
 }
 
-pub(super) fn holder(register: Register) -> Holder {
-    Holder::Register(register.number() as u8)
+pub(super) fn holder(register: Register) -> ArgLocation {
+    ArgLocation::Register(register.number() as u8)
 }
 
 /// Where an argument comes from, while the instructions before a call are gone through backwards.
@@ -79,11 +79,11 @@ impl Origin {
         }
     }
 
-    pub(super) fn holder(self) -> Holder {
+    pub(super) fn holder(self) -> ArgLocation {
         match self {
             Self::Register(register) => holder(register),
-            Self::StackWord(word) => Holder::StackWord(word),
-            Self::Behind(register) => Holder::RegisterBehind(register.number() as u8),
+            Self::StackWord(word) => ArgLocation::StackWord(word),
+            Self::Behind(register) => ArgLocation::RegisterBehind(register.number() as u8),
         }
     }
 }
@@ -97,7 +97,7 @@ pub(super) fn held_behind<'a>(
     passed: impl Iterator<Item = &'a Instruction>,
     jumps: &[u64],
     stack: Option<&Stack>,
-) -> Option<Holder> {
+) -> Option<ArgLocation> {
     let (mut origin, mut from) = (Origin::Register(argument), before.len());
     while !is_kept(origin) {
         from = from.checked_sub(1)?;
@@ -174,7 +174,7 @@ mod tests {
         Decoder::with_ip(64, bytes, AT, DecoderOptions::NONE).into_iter().collect()
     }
 
-    fn found(before: &[u8], argument: Register, passed: &[u8], jumps: &[u64]) -> Option<Holder> {
+    fn found(before: &[u8], argument: Register, passed: &[u8], jumps: &[u64]) -> Option<ArgLocation> {
         let before = decoded(before);
         held_behind(&before, argument, decoded(passed).iter(), jumps, Stack::of(&before).as_ref())
     }
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_was_moved_from_a_kept_register_is_there_behind_the_call_until_that_is_written() {
-        assert_eq!(found(&MOVES, Register::RSI, &WRITES_STACK, &[]), Some(Holder::Register(3)));
+        assert_eq!(found(&MOVES, Register::RSI, &WRITES_STACK, &[]), Some(ArgLocation::Register(3)));
         assert_eq!(found(&MOVES, Register::RSI, &WRITES_RBX, &[]), None);
         let overwritten = [&MOVES[..], &WRITES_RBX].concat();
         assert_eq!(found(&overwritten, Register::RSI, &[], &[]), None);
@@ -196,13 +196,13 @@ mod tests {
 
     #[test]
     fn what_was_loaded_from_the_stack_is_there_until_that_word_or_unknown_memory_is_written() {
-        assert_eq!(found(&MOVES, Register::RDI, &WRITES_RBX, &[]), Some(Holder::StackWord(1)));
+        assert_eq!(found(&MOVES, Register::RDI, &WRITES_RBX, &[]), Some(ArgLocation::StackWord(1)));
         assert_eq!(found(&MOVES, Register::RDI, &WRITES_STACK, &[]), None);
         // mov %eax,0xc(%rsp), half of the word
         assert_eq!(found(&MOVES, Register::RDI, &[0x89, 0x44, 0x24, 0x0c], &[]), None);
         // mov %rax,0x10(%rsp)
         let neighbour = [0x48, 0x89, 0x44, 0x24, 0x10];
-        assert_eq!(found(&MOVES, Register::RDI, &neighbour, &[]), Some(Holder::StackWord(1)));
+        assert_eq!(found(&MOVES, Register::RDI, &neighbour, &[]), Some(ArgLocation::StackWord(1)));
         // mov %rax,(%rbx); sub $0x8,%rsp
         for passed in [&[0x48, 0x89, 0x03][..], &[0x48, 0x83, 0xec, 0x08]] {
             assert_eq!(found(&MOVES, Register::RDI, passed, &[]), None, "{passed:x?}");
@@ -214,7 +214,7 @@ mod tests {
         // lea 0x8(%rsp),%r9 and lea 0x10(%rsp),%r9
         let [of_it, of_next] = [0x08, 0x10].map(|offset| [&[0x4c, 0x8d, 0x4c, 0x24, offset][..], &MOVES].concat());
         assert_eq!(found(&of_it, Register::RDI, &[], &[]), None);
-        assert_eq!(found(&of_next, Register::RDI, &[], &[]), Some(Holder::StackWord(1)));
+        assert_eq!(found(&of_next, Register::RDI, &[], &[]), Some(ArgLocation::StackWord(1)));
     }
 
     #[test]
@@ -224,10 +224,10 @@ mod tests {
         assert_eq!(found(&behind_a_push, Register::RDI, &[], &[]), None);
         // The same with 0x18, which is the word above it.
         let of_next = [&[0x50, 0x4c, 0x8d, 0x4c, 0x24, 0x18, 0x58][..], &MOVES].concat();
-        assert_eq!(found(&of_next, Register::RDI, &[], &[]), Some(Holder::StackWord(1)));
+        assert_eq!(found(&of_next, Register::RDI, &[], &[]), Some(ArgLocation::StackWord(1)));
         // lea 0x8(%rsp),%r9; push %rax: the word that MOVES load from was 0x0(%rsp) for the lea.
         let pushed = [&[0x4c, 0x8d, 0x4c, 0x24, 0x08, 0x50][..], &MOVES].concat();
-        assert_eq!(found(&pushed, Register::RDI, &[], &[]), Some(Holder::StackWord(1)));
+        assert_eq!(found(&pushed, Register::RDI, &[], &[]), Some(ArgLocation::StackWord(1)));
     }
 
     #[test]
@@ -245,17 +245,17 @@ mod tests {
         // rep stos %rax,%es:(%rdi); cmp %rax,0x8(%rsp) only reads.
         assert_eq!(found(&MOVES, Register::RDI, &[0xf3, 0x48, 0xab], &[]), None);
         let compared = [0x48, 0x39, 0x44, 0x24, 0x08];
-        assert_eq!(found(&MOVES, Register::RDI, &compared, &[]), Some(Holder::StackWord(1)));
+        assert_eq!(found(&MOVES, Register::RDI, &compared, &[]), Some(ArgLocation::StackWord(1)));
         // mov %rax,-0x8(%rsp), below everything
         let below = [0x48, 0x89, 0x44, 0x24, 0xf8];
-        assert_eq!(found(&MOVES, Register::RDI, &below, &[]), Some(Holder::StackWord(1)));
+        assert_eq!(found(&MOVES, Register::RDI, &below, &[]), Some(ArgLocation::StackWord(1)));
     }
 
     #[test]
     fn words_of_the_stack_are_further_up_behind_a_push() {
         // push 0x38(%rsp)
         let push = [0xff, 0x74, 0x24, 0x38];
-        assert_eq!(found(&MOVES, Register::RDI, &push, &[]), Some(Holder::StackWord(2)));
+        assert_eq!(found(&MOVES, Register::RDI, &push, &[]), Some(ArgLocation::StackWord(2)));
     }
 
     #[test]
@@ -263,7 +263,7 @@ mod tests {
         // mov %rcx,%rsi, from a register that calls may change, and nothing before it.
         assert_eq!(found(&[0x48, 0x89, 0xce], Register::RSI, &[], &[]), None);
         assert_eq!(found(&MOVES, Register::RSI, &[], &[AT + 3]), None);
-        assert_eq!(found(&MOVES, Register::RSI, &[], &[AT]), Some(Holder::Register(3)));
+        assert_eq!(found(&MOVES, Register::RSI, &[], &[AT]), Some(ArgLocation::Register(3)));
     }
 
     #[test]
@@ -271,7 +271,7 @@ mod tests {
         // cmova %r15,%r12; mov %r12,%rsi
         assert_eq!(
             found(&[0x4d, 0x0f, 0x47, 0xe7, 0x4c, 0x89, 0xe6], Register::RSI, &[], &[]),
-            Some(Holder::Register(12))
+            Some(ArgLocation::Register(12))
         );
     }
 }

@@ -6,7 +6,7 @@ mod stack;
 
 use iced_x86::{Code as Opcode, Decoder, DecoderOptions, FlowControl, Register};
 
-use crate::sites::instructions::{Around, Candidate, Code, Exit, InstructionSet, Landing};
+use crate::sites::instructions::{Candidate, Code, Exit, InstructionSet, Landing, ProbePlacement};
 
 /// System calls that, called with nothing but zeros, do nothing but fail or answer.
 pub const IDLE_SYSCALLS: [(&str, libc::c_long); 3] = [
@@ -123,7 +123,7 @@ impl InstructionSet for X86_64 {
         instructions.map(|instruction| instruction.near_branch_target()).filter(|&target| target != 0).collect()
     }
 
-    fn around(code: &Code<'_>, call: u64, arguments: [u8; 2]) -> Option<Around> {
+    fn around(code: &Code<'_>, call: u64, arguments: [u8; 2]) -> Option<ProbePlacement> {
         around::around(code, call, arguments)
     }
 

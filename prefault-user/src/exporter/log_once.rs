@@ -6,11 +6,11 @@ pub use crate::output::sink::say;
 
 /// Remembers what was complained of last.
 #[derive(Debug, Default)]
-pub struct Complaints {
+pub struct LogOnce {
     last: String,
 }
 
-impl Complaints {
+impl LogOnce {
     /// Says an error, unless it is the one that was said last.
     pub fn say_once(&mut self, error: &impl fmt::Display) {
         let complaint = format!("{error:#}");

@@ -9,12 +9,12 @@ use std::{collections::BTreeSet, ops::Range};
 use super::{
     Placing,
     arch::Native,
-    instructions::{Around, Code, Exit, InstructionSet},
+    instructions::{Code, Exit, InstructionSet, ProbePlacement},
 };
 use crate::kernel::{Kernel, names::Name, symbols::Symbol};
 
 /// A function as it stands in memory, read and decoded once for everything that is asked of it.
-pub struct Body<'a> {
+pub struct FunctionText<'a> {
     kernel: &'a Kernel,
     name: &'a str,
     range: Range<u64>,
@@ -26,7 +26,7 @@ pub struct Body<'a> {
     jumps: Vec<u64>,
 }
 
-impl<'a> Body<'a> {
+impl<'a> FunctionText<'a> {
     /// Reads the function at `address`. `None` if its text cannot be read.
     pub fn read(kernel: &'a Kernel, address: u64, placing: Placing) -> Option<Self> {
         let (function, range) = kernel.symbols.containing(address)?;
@@ -77,7 +77,7 @@ impl<'a> Body<'a> {
     }
 
     /// Where the call at `call` is best probed, and where arguments number `arguments` are there; `None` if at the call.
-    pub fn around(&self, call: u64, arguments: [u8; 2]) -> Option<Around> {
+    pub fn around(&self, call: u64, arguments: [u8; 2]) -> Option<ProbePlacement> {
         if self.placing == Placing::Exact {
             return None;
         }

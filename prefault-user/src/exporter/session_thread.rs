@@ -11,10 +11,10 @@ use std::{
 use anyhow::{Result, anyhow};
 use tokio::{runtime::Runtime, sync::oneshot, time::sleep};
 
-use super::complaints::Complaints;
+use super::log_once::LogOnce;
 use crate::{
     bpf::counters::Counters,
-    data::{EventRecord, Floor, Limited, SiteCount, SiteMechanism, Snapshot, Timing},
+    data::{EventRecord, Floor, OverheadReport, SiteCount, SiteMechanism, Snapshot, Timing},
     host::limits::why_no_thread,
     monitor::live::Live,
     plan::{Plan, Refusal},
@@ -25,7 +25,7 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A session that is tended.
-pub struct Tended {
+pub struct SessionThread {
     /// Release of the running kernel.
     pub kernel: String,
     /// What the points themselves add to latencies, if that was measured.
@@ -33,29 +33,29 @@ pub struct Tended {
     /// Which writes are timed.
     pub timing: Timing,
     counters: Arc<Counters>,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<SessionStatus>>,
     ended: oneshot::Receiver<()>,
 }
 
 /// What is known of a session besides its counters.
 #[derive(Debug)]
-struct Known {
+struct SessionStatus {
     path_names: Vec<String>,
     sites: Vec<SiteCount>,
     events_unread: u64,
-    limited: Option<Limited>,
+    limited: Option<OverheadReport>,
     /// The latest of each kind on each filesystem.
     events: Vec<EventRecord>,
     tended: Instant,
 }
 
-impl Tended {
+impl SessionThread {
     /// Starts the thread. `live` has to have begun in `runtime`.
     ///
     /// # Errors
     /// If there can be no further thread.
     pub fn begin(live: Live, runtime: Runtime) -> Result<Self> {
-        let known = Known {
+        let known = SessionStatus {
             path_names: live.path_names().to_vec(),
             sites: sites(live.plan()),
             events_unread: 0,
@@ -110,7 +110,7 @@ impl Tended {
     }
 
     /// What came of a limit to the cost, if there is one.
-    pub fn limited(&self) -> Option<Limited> {
+    pub fn limited(&self) -> Option<OverheadReport> {
         lock(&self.known).limited.clone()
     }
 
@@ -126,12 +126,12 @@ impl Tended {
     }
 }
 
-fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+fn lock(known: &Mutex<SessionStatus>) -> MutexGuard<'_, SessionStatus> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn tend(mut live: Live, known: &Mutex<Known>) {
-    let mut complaints = Complaints::default();
+async fn tend(mut live: Live, known: &Mutex<SessionStatus>) {
+    let mut complaints = LogOnce::default();
     loop {
         let tended = live.tend().await;
         if let Err(error) = &tended {
