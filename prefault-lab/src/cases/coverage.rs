@@ -6,8 +6,7 @@ use super::{Boot, Case, Context, Group, Kernels};
 use crate::{guest::Said, matrix::paths_table};
 
 /// Paths that no case writes through: the function, and why.
-const NOT_COVERED: [(&str, &str); 2] = [
-    ("bch2_write_iter", "bcachefs: Debian has no program that makes one for kernels that have it"),
+const NOT_COVERED: [(&str, &str); 1] = [
     ("btrfs_direct_write", "prefaults for direct I/O, which is no buffered write and is not counted as one"),
 ];
 
