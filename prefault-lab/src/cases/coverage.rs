@@ -6,9 +6,8 @@ use super::{Boot, Case, Context, Group, Kernels};
 use crate::{guest::Said, matrix::paths_table};
 
 /// Paths that no case writes through: the function, and why.
-const NOT_COVERED: [(&str, &str); 1] = [
-    ("btrfs_direct_write", "prefaults for direct I/O, which is no buffered write and is not counted as one"),
-];
+const NOT_COVERED: [(&str, &str); 1] =
+    [("btrfs_direct_write", "prefaults for direct I/O, which is no buffered write and is not counted as one")];
 
 pub const CASES: &[Case] = &[Case {
     name: "every write path is covered",
