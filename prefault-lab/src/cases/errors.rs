@@ -42,11 +42,14 @@ code=$?; umount -l /mnt/served /mnt/short /srv/served; exit $code
     exact,
 )];
 
-fn exact(said: &Said, _: &Context) -> Result<()> {
+fn exact(said: &Said, context: &Context) -> Result<()> {
     said.expect_code(0)?;
-    ensure!(said.file("wrong").is_err(), "a write succeeded that was to fail");
+    // The loop device of 5.10 reads zeros there (drivers/block/loop.c, lo_complete_rq).
+    let failed_by_device = if context.kernel.version < (6, 1) { 0 } else { FAILED_BY_DEVICE };
+    let n_written = said.file("wrong").map_or(0, |text| text.lines().count() as u64);
+    ensure!(n_written == FAILED_BY_DEVICE - failed_by_device, "{n_written} writes succeeded");
     let document: Document = said.json("counted.json")?;
-    for (fstype, expected) in [("ext4", [0, 0, 0, 0, FAILED_BY_DEVICE, 0]), ("fuse", [0, 0, 0, 0, 0, WITHOUT_SERVER])] {
+    for (fstype, expected) in [("ext4", [0, 0, 0, 0, failed_by_device, 0]), ("fuse", [0, 0, 0, 0, 0, WITHOUT_SERVER])] {
         let Write {
             error_again, error_interrupted, error_fault, error_no_space, error_io, error_other, errors, ..
         } = document.filesystem(fstype)?.write;
