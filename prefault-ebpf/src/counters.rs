@@ -168,14 +168,6 @@ impl Ledger {
 // Counters of a CPU are read while they grow, so that of two which grow together one may be ahead. Hence differences between
 // counters of one ledger saturate, unlike those between snapshots.
 
-impl WriteLedger {
-    /// Writes from user memory.
-    #[must_use]
-    pub const fn user_calls(&self) -> u64 {
-        self.calls.saturating_sub(self.kernel_calls)
-    }
-}
-
 impl PrefaultLedger {
     /// Prefaults of user memory.
     #[must_use]

@@ -4,7 +4,7 @@
 //! one of ours maps one to one onto one of theirs (https://prometheus.io/docs/specs/native_histograms/). A latency is an
 //! integer of nanoseconds, so comparing it with the bound's floor is exact.
 
-use crate::{WentBackwards, masked};
+use crate::{WentBackwards, grown, masked};
 
 /// Number of buckets: 127 with an upper bound, and one for everything above.
 pub const N_BUCKETS: usize = 128;
@@ -112,12 +112,9 @@ impl Histogram {
     /// # Errors
     /// If the sum or any bucket is lower than it was then.
     pub fn since(&self, earlier: &Self, ledger: &'static str, counter: &'static str) -> Result<Self, WentBackwards> {
-        let grown = |earlier: u64, later: u64| {
-            later.checked_sub(earlier).ok_or(WentBackwards { ledger, counter, earlier, later })
-        };
-        let mut difference = Self { sum_ns: grown(earlier.sum_ns, self.sum_ns)?, ..Self::ZERO };
+        let mut difference = Self { sum_ns: grown(ledger, counter, earlier.sum_ns, self.sum_ns)?, ..Self::ZERO };
         for (bucket, count) in difference.counts.iter_mut().enumerate() {
-            *count = grown(earlier.counts[bucket], self.counts[bucket])?;
+            *count = grown(ledger, counter, earlier.counts[bucket], self.counts[bucket])?;
         }
         Ok(difference)
     }

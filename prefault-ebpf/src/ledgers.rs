@@ -77,6 +77,14 @@ pub struct WentBackwards {
     pub later: u64,
 }
 
+/// How much a counter has grown.
+///
+/// # Errors
+/// If it is lower than it was.
+pub fn grown(ledger: &'static str, counter: &'static str, earlier: u64, later: u64) -> Result<u64, WentBackwards> {
+    later.checked_sub(earlier).ok_or(WentBackwards { ledger, counter, earlier, later })
+}
+
 /// Makes a ledger of its table.
 macro_rules! ledger {
     (
@@ -155,11 +163,8 @@ macro_rules! ledger {
             /// # Errors
             /// Naming the counter, if one is lower than it was then.
             pub fn since(&self, earlier: &Self) -> Result<Self, $crate::WentBackwards> {
-                let grown = |counter, earlier: u64, later: u64| {
-                    later.checked_sub(earlier).ok_or($crate::WentBackwards { ledger: $name, counter, earlier, later })
-                };
                 Ok(Self {
-                    $($field: grown(stringify!($field), earlier.$field, self.$field)?,)+
+                    $($field: $crate::grown($name, stringify!($field), earlier.$field, self.$field)?,)+
                     $($($latency: self.$latency.since(&earlier.$latency, $name, stringify!($latency))?,)+)?
                     $($rounds: self.$rounds.since(&earlier.$rounds, $name, stringify!($rounds))?,)?
                 })

@@ -25,7 +25,7 @@ mod verifier;
 pub use config::{CAST_PLACEHOLDER, Config, Offsets, TypeIds, filter, timing, window};
 pub use counters::{CopyLedger, Ledger, PathLedger, PrefaultLedger, WriteLedger};
 pub use histogram::{FIRST_SCHEMA_INDEX, Histogram, N_BUCKETS, bucket_of, upper_bound_ns};
-pub use ledgers::{Counter, Distribution, Metric, Unit, WentBackwards};
+pub use ledgers::{Counter, Distribution, Metric, Unit, WentBackwards, grown};
 pub use names::{CONFIG, map, program};
 pub use rounds::{N_ROUND_BUCKETS, Rounds, rounds_bucket_of, upper_bound_of_rounds};
 pub use verifier::{masked, opaque};

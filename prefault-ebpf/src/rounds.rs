@@ -1,6 +1,6 @@
 //! How many rounds, which are copies, a write took: buckets by powers of two.
 
-use crate::WentBackwards;
+use crate::{WentBackwards, grown};
 
 /// Number of buckets: none, one, two, up to 4, up to 8 and so on to 8192, and one for everything above.
 pub const N_ROUND_BUCKETS: usize = 16;
@@ -70,12 +70,9 @@ impl Rounds {
     /// # Errors
     /// If any count is lower than it was then.
     pub fn since(&self, earlier: &Self, ledger: &'static str, counter: &'static str) -> Result<Self, WentBackwards> {
-        let grown = |earlier: u64, later: u64| {
-            later.checked_sub(earlier).ok_or(WentBackwards { ledger, counter, earlier, later })
-        };
-        let mut difference = Self { sum: grown(earlier.sum, self.sum)?, ..Self::ZERO };
+        let mut difference = Self { sum: grown(ledger, counter, earlier.sum, self.sum)?, ..Self::ZERO };
         for (bucket, count) in difference.counts.iter_mut().enumerate() {
-            *count = grown(earlier.counts[bucket], self.counts[bucket])?;
+            *count = grown(ledger, counter, earlier.counts[bucket], self.counts[bucket])?;
         }
         Ok(difference)
     }

@@ -13,9 +13,7 @@ use crate::{
 /// # Errors
 /// If it cannot begin.
 pub fn run(args: &ExportArgs) -> Result<u8> {
-    if args.counting.verbose {
-        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
-    }
+    super::log_if(args.counting.verbose);
     let buckets = buckets(args.buckets.as_ref())?;
     if let (true, Some(path)) = (args.check_web_config, &args.web_config) {
         let said = format!("the web config is right: {}\n", describe(&WebConfig::read(path).config?));

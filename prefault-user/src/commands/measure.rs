@@ -30,9 +30,7 @@ const SILENCED: u8 = 3;
 /// # Errors
 /// If measuring cannot begin or the output cannot be written.
 pub fn run(args: &MeasureArgs) -> Result<u8> {
-    if args.counting.verbose {
-        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
-    }
+    super::log_if(args.counting.verbose);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(measure(args)) {
         Err(error) if is_closed_pipe(&error) => Ok(0),

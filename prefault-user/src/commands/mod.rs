@@ -25,3 +25,10 @@ pub fn run(cli: Cli) -> Result<u8> {
         None => measure::run(&cli.measure),
     }
 }
+
+/// Has what is being done said on standard error, if that is wanted.
+fn log_if(is_wanted: bool) {
+    if is_wanted {
+        env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
+    }
+}

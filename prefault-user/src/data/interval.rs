@@ -3,7 +3,7 @@
 //! Counters only grow while a session lasts; one that is lower than before is an error of whoever read it, and is
 //! reported rather than hidden.
 
-use prefault_ebpf::{Ledger, WentBackwards};
+use prefault_ebpf::{Ledger, WentBackwards, grown};
 
 use super::{FilesystemCounters, FilesystemInterval, LossReport, OwnCost, PathCounters, PathStats, Snapshot};
 
@@ -62,7 +62,7 @@ impl Interval {
             filesystem_between(before, filesystem, path_names)
         });
         Ok(Self {
-            duration_ns: grown("time", earlier.at_ns, later.at_ns)?,
+            duration_ns: of_session("time", earlier.at_ns, later.at_ns)?,
             filesystems: filesystems.collect::<Result<_, _>>()?,
             loss: loss_between(earlier, later)?,
             own_cost: later.own_cost.map(|own_cost| own_cost - earlier.own_cost.unwrap_or_default()),
@@ -81,22 +81,23 @@ impl From<WentBackwards> for IntervalError {
     }
 }
 
-fn grown(counter: &'static str, earlier: u64, later: u64) -> Result<u64, WentBackwards> {
-    later.checked_sub(earlier).ok_or(WentBackwards { ledger: "session", counter, earlier, later })
+/// Of what is counted beside the ledgers.
+fn of_session(counter: &'static str, earlier: u64, later: u64) -> Result<u64, WentBackwards> {
+    grown("session", counter, earlier, later)
 }
 
 fn loss_between(earlier: &Snapshot, later: &Snapshot) -> Result<LossReport, IntervalError> {
     let mut loss = LossReport {
-        kernel_missed_runs: grown("missed runs", earlier.missed_runs, later.missed_runs)?,
-        events_unread: grown("events unread", earlier.events_unread, later.events_unread)?,
+        kernel_missed_runs: of_session("missed runs", earlier.missed_runs, later.missed_runs)?,
+        events_unread: of_session("events unread", earlier.events_unread, later.events_unread)?,
         silenced_ns: later.silenced.ns,
         ..LossReport::default()
     };
     for (index, counter) in loss.counters.iter_mut().enumerate() {
-        *counter = grown("loss", earlier.losses[index], later.losses[index])?;
+        *counter = of_session("loss", earlier.losses[index], later.losses[index])?;
     }
     for (ns, before) in loss.silenced_ns.iter_mut().zip(earlier.silenced.ns) {
-        *ns = grown("silenced", before, *ns)?;
+        *ns = of_session("silenced", before, *ns)?;
     }
     Ok(loss)
 }

@@ -116,8 +116,9 @@ impl FilesystemInterval {
     ///
     /// It may exceed 1 where a write was still running at the end of the interval.
     pub fn prefault_share(&self) -> Option<f64> {
-        let write_ns = self.ledger.write.latency.sum_ns;
-        (write_ns > 0).then(|| self.ledger.prefault.latency().sum_ns as f64 / write_ns as f64)
+        let Ledger { write, prefault, .. } = &self.ledger;
+        let prefault_ns = prefault.latency_needed.sum_ns + prefault.latency_not_needed.sum_ns;
+        (write.latency.sum_ns > 0).then(|| prefault_ns as f64 / write.latency.sum_ns as f64)
     }
 }
 

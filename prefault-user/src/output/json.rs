@@ -1,4 +1,5 @@
-//! The JSON document of a measurement: what was counted, in base units, with nothing formatted or derived.
+//! The JSON document of a measurement: what was counted, in base units, with nothing formatted, and nothing derived but sums of its
+//! own fields.
 //!
 //! Fields are those of docs/format.md. What is absent is null and never 0; every loss counter is present, zero or not.
 

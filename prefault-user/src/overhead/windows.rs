@@ -79,7 +79,7 @@ impl Windows {
         let at_begin = session.snapshot(0);
         let now = Instant::now();
         let floor = session.floor().unwrap_or_default();
-        let at_start = at_begin.own_cost.unwrap_or_default();
+        let at_start = own_cost(&at_begin);
         Self {
             limit,
             is_timed,
@@ -171,7 +171,7 @@ impl Windows {
 
     /// The same since the window was opened, of which `now` is the end.
     fn open_cost_ns(&self, now: &Snapshot) -> f64 {
-        self.cost_ns(now.own_cost.unwrap_or_default() - self.at_begin.own_cost.unwrap_or_default())
+        self.cost_ns(own_cost(now) - own_cost(&self.at_begin))
     }
 
     /// Looks at a window that has been open for as long as was meant.
@@ -179,7 +179,7 @@ impl Windows {
         if self.part.is_whole() {
             let now = session.snapshot(0);
             let open = self.opened.elapsed();
-            let step = self.set_pace(session, &self.of_window(&now), &now);
+            let step = self.set_pace(session, &self.of_window(&now), own_cost(&now));
             if step.open_share >= 1.0 {
                 self.estimates.add(&self.at_begin, &now, 1.0, open.as_nanos() as u64);
                 self.at_begin = now;
@@ -213,14 +213,14 @@ impl Windows {
         self.given_up = self.given_up.max(self::not_returned(&at_end));
         let open = gap.begun - self.opened;
         let cost = self.open_cost_ns(&at_end) / open.as_nanos() as f64;
-        let step = self.set_pace(session, &self.of_window(&at_end), &at_end);
+        let step = self.set_pace(session, &self.of_window(&at_end), own_cost(&at_end));
         self.estimates.add(&self.at_begin, &at_end, self.part.weight, open.as_nanos() as u64);
         // A part that was open throughout ends with its window.
         let begin = if self.part.is_whole() { gap.begun } else { self.part_end.max(Instant::now()) };
         self.part = Period::draw(step, PART.max(CHANGES_APART * self.changing));
         self.part_end = begin + self.part.duration;
         self.due = begin + self.part.before;
-        let since = (at_end.own_cost.unwrap_or_default(), Instant::now());
+        let since = (own_cost(&at_end), Instant::now());
         let length = self.due.saturating_duration_since(Instant::now());
         // Points that have nothing to do cost too; at the end they go anyway.
         let is_paused = length > self.changing && self.ended.is_none();
@@ -270,12 +270,12 @@ impl Windows {
     /// Sets the pace by what counting calls took in a gap that was so long, `before` which that was the cost: whether they are
     /// counted in the next one is drawn when the window is shut, which may be too late to learn of it.
     fn learn_passing(&mut self, session: &mut Session, passing: Duration, before: OwnCost) {
-        let now = self.at_begin.clone();
-        let passing_cost_ns = self.cost_ns(now.own_cost.unwrap_or_default() - before);
+        let now = own_cost(&self.at_begin);
+        let passing_cost_ns = self.cost_ns(now - before);
         let taken = passing_cost_ns / passing.as_nanos() as f64;
         log::info!("in a gap of {passing:?}, counting calls took {taken:.2} processors");
         let spent = Usage { passing_ns: passing.as_nanos() as u64, passing_cost_ns, ..Usage::default() };
-        self.set_pace(session, &spent, &now);
+        self.set_pace(session, &spent, now);
     }
 
     /// What the window took that ends with `now`.
@@ -285,10 +285,9 @@ impl Windows {
         Usage { open_ns, open_cost_ns: self.open_cost_ns(now), ..Usage::default() }
     }
 
-    /// Sets the pace by what is known of the time since that was done last, `now` being what was counted.
-    fn set_pace(&mut self, session: &mut Session, spent: &Usage, now: &Snapshot) -> Budget {
+    /// Sets the pace by what is known of the time since that was done last; `cost` is what measuring has taken until now.
+    fn set_pace(&mut self, session: &mut Session, spent: &Usage, cost: OwnCost) -> Budget {
         let before = self.pace.step();
-        let cost = now.own_cost.unwrap_or_default();
         let (cost_before, since) = std::mem::replace(&mut self.paced, (cost, Instant::now()));
         let step = self.pace.advance(&Usage {
             duration_ns: since.elapsed().as_nanos() as u64,
@@ -300,6 +299,11 @@ impl Windows {
         }
         step
     }
+}
+
+/// What measuring has taken; with a limit it is always measured.
+fn own_cost(snapshot: &Snapshot) -> OwnCost {
+    snapshot.own_cost.unwrap_or_default()
 }
 
 /// Calls of write paths that have not returned, as far as was seen.

@@ -73,7 +73,7 @@ pub fn check(files: &[String]) -> Result<Vec<String>> {
         let imports = imports(&modules)?;
         if folder == TOOL {
             complaints.extend(layers(&imports));
-            complaints.extend(kept(&modules));
+            complaints.extend(kept(&modules)?);
             complaints.extend(long_commands(&modules));
         }
         if let Some(circle) = circle(imports) {
@@ -105,19 +105,19 @@ fn long_commands(modules: &[(Vec<String>, String)]) -> Vec<String> {
 }
 
 /// Uses of crates by modules that they are not kept for.
-fn kept(modules: &[(Vec<String>, String)]) -> Vec<String> {
+///
+/// # Errors
+/// When a source cannot be parsed.
+fn kept(modules: &[(Vec<String>, String)]) -> Result<Vec<String>> {
     let mut complaints = Vec::new();
     for (path, text) in modules {
         let Some(top) = path.first().filter(|top| *top != "bin") else { continue };
-        for (name, keeper) in KEPT.iter().filter(|(_, keeper)| keeper != top) {
-            if text.contains(&format!("use {name}::"))
-                || text.contains(&format!("{name}::")) && !text.contains(&format!("::{name}"))
-            {
-                complaints.push(format!("{TOOL}: {} uses {name}, which is kept in {keeper}", path.join("::")));
-            }
+        let crates = Names::of(path, text)?.crates;
+        for (name, keeper) in KEPT.iter().filter(|(name, keeper)| keeper != top && crates.contains(*name)) {
+            complaints.push(format!("{TOOL}: {} uses {name}, which is kept in {keeper}", path.join("::")));
         }
     }
-    complaints
+    Ok(complaints)
 }
 
 /// Dependencies between crates of the workspace that are not in [`CRATES`].
@@ -155,10 +155,8 @@ fn imports(modules: &[(Vec<String>, String)]) -> Result<Imports> {
         modules.iter().filter_map(|(path, _)| path.first()).map(|top| (top.clone(), BTreeSet::new())).collect();
     for (path, text) in modules {
         let Some(top) = path.first() else { continue };
-        let mut names = Names { module: path.clone(), tops: BTreeSet::new() };
-        names.visit_file(&syn::parse_file(text).with_context(|| format!("failed to parse {}", path.join("::")))?);
         let known: BTreeSet<String> =
-            names.tops.into_iter().filter(|name| name != top && imports.contains_key(name)).collect();
+            Names::of(path, text)?.tops.into_iter().filter(|name| name != top && imports.contains_key(name)).collect();
         imports.entry(top.clone()).or_default().extend(known);
     }
     Ok(imports)
@@ -185,20 +183,36 @@ fn circle(mut imports: Imports) -> Option<String> {
     }
 }
 
-/// The topmost modules that a module names, in `use` lines and in paths. What only its unit tests name does not count.
+/// The topmost modules that a module names, in `use` lines and in paths, and what else paths begin with: other crates, and what is
+/// in scope. What only its unit tests name does not count.
 struct Names {
     module: Vec<String>,
     tops: BTreeSet<String>,
+    crates: BTreeSet<String>,
 }
 
 impl Names {
+    /// Those of the module at this path, with this text.
+    fn of(module: &[String], text: &str) -> Result<Self> {
+        let mut names = Self::none(module);
+        names.visit_file(&syn::parse_file(text).with_context(|| format!("failed to parse {}", module.join("::")))?);
+        Ok(names)
+    }
+
+    fn none(module: &[String]) -> Self {
+        Self { module: module.to_vec(), tops: BTreeSet::new(), crates: BTreeSet::new() }
+    }
+
     fn add(&mut self, path: &[String]) {
         let mut words = path.iter().map(String::as_str).peekable();
         let mut at = match words.next() {
             Some("crate") => Vec::new(),
             Some("self") => self.module.clone(),
             Some("super") => self.module[..self.module.len().saturating_sub(1)].to_vec(),
-            _ => return,
+            first => {
+                self.crates.extend(first.map(str::to_owned));
+                return;
+            }
         };
         while words.next_if_eq(&"super").is_some() {
             at.pop();
@@ -248,9 +262,10 @@ impl<'ast> Visit<'ast> for Names {
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         // As far as its arguments are expressions.
         if let Ok(arguments) = call.parse_body_with(Punctuated::<syn::Expr, Token![,]>::parse_terminated) {
-            let mut names = Names { module: self.module.clone(), tops: BTreeSet::new() };
+            let mut names = Self::none(&self.module);
             arguments.iter().for_each(|argument| names.visit_expr(argument));
             self.tops.extend(names.tops);
+            self.crates.extend(names.crates);
         }
     }
 }
@@ -287,7 +302,7 @@ mod tests {
         let of = |files: &[(&str, &str)]| {
             let modules: Vec<_> = files.iter().map(|(file, text)| (module(file), (*text).to_owned())).collect();
             let mut complaints = layers(&imports(&modules).expect("they can be parsed"));
-            complaints.extend(kept(&modules));
+            complaints.extend(kept(&modules).expect("they can be parsed"));
             complaints
         };
         let data = ("data/mod.rs", "");
@@ -298,6 +313,7 @@ mod tests {
             of(&[data, ("monitor/live.rs", "use aya::maps::RingBuf;")]),
             ["prefault-user: monitor::live uses aya, which is kept in bpf"]
         );
+        assert_eq!(of(&[data, ("monitor/live.rs", "fn f(ring: aya::maps::RingBuf) { crate::aya::g() }")]).len(), 1);
     }
 
     /// The circle among modules that are given as file and text.

@@ -142,9 +142,9 @@ fn targets(panel: &Panel) -> Vec<Value> {
     for &(query, legend) in panel.queries {
         // Behind a name there may be matchers of its own.
         let (name, matchers) = query.split_once('{').unwrap_or((query, "}"));
-        let matchers = matchers.replace('}', "");
-        let own = if matchers.is_empty() { String::new() } else { format!("{matchers}, ") };
-        let rate = |by: &str| format!("sum{by}(rate({name}{{{own}%fs}}[$__rate_interval]))");
+        let matchers = [matchers.trim_end_matches('}'), "%fs"].into_iter().filter(|part| !part.is_empty());
+        let matchers = matchers.collect::<Vec<_>>().join(", ");
+        let rate = |by: &str| format!("sum{by}(rate({name}{{{matchers}}}[$__rate_interval]))");
         match panel.kind {
             Kind::Quantiles => targets.extend(QUANTILES.map(|quantile| {
                 let expression = format!("histogram_quantile({quantile}, {})", rate(" by (le, fstype) "));

@@ -37,50 +37,42 @@ fn of_ledger<L>(
     latencies: &'static [Distribution<L, Histogram>],
     read: fn(&FilesystemInterval) -> &L,
 ) -> Vec<Family> {
-    let mut families = Vec::new();
-    for counter in counters {
-        let Some(metric) = counter.metric else { continue };
+    let counters = counters.iter().filter_map(|counter| {
         let value: Count = Box::new(move |of| (counter.value)(read(of)));
-        let value = Labelled { label: metric.label, help: counter.help, value };
-        match of_name(&mut families, metric) {
-            Some(Values::Counters(values)) => values.push(value),
-            _ => families.push(family(metric.name, metric.help.unwrap_or(counter.help), Values::Counters(vec![value]))),
-        }
-    }
-    for latency in latencies {
+        Some((counter.metric?, counter.help, value))
+    });
+    let latencies = latencies.iter().map(|latency| {
         let value: Latency = Box::new(move |of| (latency.value)(read(of)));
-        let value = Labelled { label: latency.metric.label, help: latency.help, value };
-        match of_name(&mut families, latency.metric) {
-            Some(Values::Latencies(values)) => values.push(value),
-            _ => {
-                let help = latency.metric.help.unwrap_or(latency.help);
-                families.push(family(latency.metric.name, help, Values::Latencies(vec![value])));
-            }
-        }
-    }
+        (latency.metric, latency.help, value)
+    });
+    let mut families = of_names(counters, Values::Counters);
+    families.extend(of_names(latencies, Values::Latencies));
     families
 }
 
 /// The metrics of write paths.
 fn of_paths() -> Vec<Family> {
-    let mut families = Vec::new();
-    for counter in PathLedger::COUNTERS {
-        let Some(metric) = counter.metric else { continue };
-        let value = Labelled { label: metric.label, help: counter.help, value: counter.value };
-        match of_name(&mut families, metric) {
-            Some(Values::PathCounters(values)) => values.push(value),
-            _ => {
-                let help = metric.help.unwrap_or(counter.help);
-                families.push(family(metric.name, help, Values::PathCounters(vec![value])));
-            }
-        }
-    }
-    families
+    let counters = PathLedger::COUNTERS.iter();
+    of_names(counters.filter_map(|counter| Some((counter.metric?, counter.help, counter.value))), Values::PathCounters)
 }
 
-/// The values of the metric, if it is there already.
-fn of_name(families: &mut [Family], metric: Metric) -> Option<&mut Values> {
-    families.iter_mut().find(|family| family.name == metric.name).map(|family| &mut family.values)
+/// One metric for all values of a name, each with its help; in the order in which names come first.
+fn of_names<F>(
+    values: impl Iterator<Item = (Metric, &'static str, F)>,
+    into_values: fn(Vec<Labelled<F>>) -> Values,
+) -> Vec<Family> {
+    let mut metrics: Vec<(Metric, Vec<Labelled<F>>)> = Vec::new();
+    for (metric, help, value) in values {
+        let value = Labelled { label: metric.label, help, value };
+        match metrics.iter_mut().find(|(known, _)| known.name == metric.name) {
+            Some((_, values)) => values.push(value),
+            None => metrics.push((metric, vec![value])),
+        }
+    }
+    let of_metric = |(metric, values): (Metric, Vec<Labelled<F>>)| {
+        family(metric.name, metric.help.unwrap_or(values[0].help), into_values(values))
+    };
+    metrics.into_iter().map(of_metric).collect()
 }
 
 /// What says which tool measures which kernel.
